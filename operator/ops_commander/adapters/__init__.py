@@ -1,0 +1,1 @@
+"""The edge: one adapter for each external system."""

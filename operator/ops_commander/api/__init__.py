@@ -1,0 +1,1 @@
+"""The resources users write: pydantic models, conditions, CRD generation."""

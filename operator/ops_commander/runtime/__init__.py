@@ -1,0 +1,1 @@
+"""The running operator: handlers, queue, reconciler, leader election, poller, HTTP endpoints."""
