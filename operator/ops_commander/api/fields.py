@@ -18,7 +18,11 @@ class Resource(BaseModel):
     """Base of every API object: camelCase on the wire, immutable, unknown fields kept out."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
     )
 
 
@@ -84,7 +88,7 @@ Time = Annotated[
 ]
 
 
-def _require_placeholder(query: str) -> str:
+def _not_empty(query: str) -> str:
     if not query.strip():
         raise ValueError("a query may not be empty")
     return query
@@ -92,7 +96,7 @@ def _require_placeholder(query: str) -> str:
 
 Query = Annotated[
     str,
-    AfterValidator(_require_placeholder),
+    AfterValidator(_not_empty),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4096}),
 ]
 """PromQL. `$window` is replaced by the objective's window. Must yield labels `namespace` and `pod`."""

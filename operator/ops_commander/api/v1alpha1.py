@@ -1,0 +1,729 @@
+"""ModelRollout and RolloutPolicy, version v1alpha1: the one source of CRDs, schemas and reference."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema, model_validator
+
+from ops_commander.api.conditions import Condition
+from ops_commander.api.fields import Duration, Query, Resource, Time, format_duration
+
+GROUP = "ops-commander.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Percent = Annotated[int, Field(ge=1, le=100)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def rule(expression: str, message: str | None = None, *, shows: str | None = None) -> dict[str, str]:
+    """A CEL rule of the CRD; `shows` is a CEL expression for the message, so that it can hold the value."""
+    if shows is not None:
+        return {"rule": expression, "messageExpression": shows}
+    return {"rule": expression, "message": message or expression}
+
+
+def rules(*items: dict[str, str]) -> dict[str, Any]:
+    return {"x-kubernetes-validations": list(items)}
+
+
+# --- ModelRollout: spec ---------------------------------------------------------------------------
+
+_LABELS = {
+    "type": "object",
+    "maxProperties": 64,
+    "additionalProperties": {"type": "string", "maxLength": 63},
+}
+_POD_TEMPLATE = {
+    "type": "object",
+    "required": ["spec"],
+    "properties": {
+        "metadata": {
+            "type": "object",
+            "properties": {
+                "labels": _LABELS,
+                "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
+            },
+        },
+        "spec": {
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": True,
+            "required": ["containers"],
+            "properties": {
+                "containers": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 32,
+                    "items": {
+                        "type": "object",
+                        "x-kubernetes-preserve-unknown-fields": True,
+                        "required": ["name", "image"],
+                        "properties": {
+                            "name": {"type": "string", "maxLength": 63},
+                            "image": {"type": "string", "minLength": 1, "maxLength": 1024},
+                        },
+                    },
+                }
+            },
+        },
+    },
+}
+
+PodTemplate = Annotated[dict[str, Any], WithJsonSchema(_POD_TEMPLATE)]
+"""A Kubernetes pod template. What its schema leaves open is checked by a dry run before a rollout starts."""
+
+
+class ModelReference(Resource):
+    """The model that the pods of this revision serve."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the registered model."""
+    version: Annotated[str, Field(min_length=1, max_length=63)]
+    """Version of the registered model; shown in status and put on the pods as a label."""
+    run_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """MLflow run that produced the model. Where given, the run must exist and be finished."""
+
+
+class LabelSelector(Resource):
+    """Labels that the pod template carries, in addition to those that the operator sets."""
+
+    match_labels: Annotated[dict[str, str], WithJsonSchema({**_LABELS, "maxProperties": 16})]
+    """Each must also stand in `template.metadata.labels`."""
+
+
+class ServicePorts(Resource):
+    """Port of the `-stable` and `-candidate` Services, and of the pods behind them."""
+
+    port: Port = 80
+    """Port of both Services; the route's backends use it."""
+    target_port: Port = 8080
+    """Port on which the model server listens."""
+
+
+class ParentReference(Resource):
+    """A Gateway that this rollout's route attaches to; the Gateway decides which namespaces it admits."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the Gateway."""
+    namespace: Name | None = None
+    """Namespace of the Gateway; the rollout's own where not given."""
+    section_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Listener of the Gateway; all of them where not given."""
+
+
+class HTTPRouteReference(Resource):
+    """A route that somebody else keeps, in the namespace of the rollout."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "!has(self.namespace)",
+                shows="'the HTTPRoute must be in the namespace of the ModelRollout: remove namespace '"
+                " + self.namespace",
+            )
+        )
+    }
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the HTTPRoute. The operator sets weights and mirror in each rule that names `<rollout>-stable`."""
+    namespace: Annotated[str, Field(max_length=63)] | None = None
+    """Always refused: references stay inside the namespace."""
+
+
+_PATH_MATCH = {
+    "type": "array",
+    "maxItems": 16,
+    "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+}
+
+
+class GatewayAPI(Resource):
+    """Traffic through a Gateway API HTTPRoute: generated from `parentRefs`, or an existing one by reference."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "has(self.parentRefs) != has(self.httpRouteRef)",
+                "exactly one of parentRefs (the route is generated) and httpRouteRef (the route exists) is expected",
+            ),
+            rule(
+                "!has(self.httpRouteRef) || (!has(self.hostnames) && !has(self.matches))",
+                "hostnames and matches belong to a generated route: with httpRouteRef, set them on the HTTPRoute",
+            ),
+        )
+    }
+    parent_refs: Annotated[list[ParentReference], Field(min_length=1, max_length=16)] | None = None
+    """Gateways for the generated route `<rollout>`."""
+    hostnames: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=16)] | None = None
+    """Host names of the generated route; every host of the listener where not given."""
+    matches: Annotated[list[dict[str, Any]], WithJsonSchema(_PATH_MATCH)] | None = None
+    """Matches of the generated route as in HTTPRoute; every path where not given."""
+    http_route_ref: HTTPRouteReference | None = None
+    """An existing HTTPRoute to steer."""
+
+
+class Traffic(Resource):
+    """How requests are split between stable and candidate."""
+
+    gateway_api: Annotated[GatewayAPI, Field(alias="gatewayAPI")]
+    """Gateway API is the router of this version."""
+
+
+_DWELL_RULE = rule(
+    "!has(self.minDuration) || !has(self.maxDuration)"
+    " || duration(self.minDuration) <= duration(self.maxDuration)",
+    shows="'minDuration ' + self.minDuration + ' is longer than maxDuration ' + self.maxDuration",
+)
+
+
+class ShadowStep(Resource):
+    """Copies of live requests go to the candidate; its answers reach nobody."""
+
+    model_config = {"json_schema_extra": rules(_DWELL_RULE)}
+    percent: Percent = 100
+    """Share of the requests that is mirrored."""
+    min_duration: Duration = timedelta(minutes=10)
+    """Time in the step before it can be left, however good the evidence."""
+    max_duration: Duration = timedelta(hours=1)
+    """Time in the step after which missing proof reverts it."""
+
+
+class CanaryStep(Resource):
+    """The candidate answers a share of the live requests."""
+
+    model_config = {"json_schema_extra": rules(_DWELL_RULE)}
+    weight: Annotated[int, Field(ge=1, le=99)]
+    """Percentage of the live requests for the candidate."""
+    min_duration: Duration = timedelta(minutes=10)
+    """Time in the step before it can be left, however good the evidence."""
+    max_duration: Duration = timedelta(minutes=30)
+    """Time in the step after which missing proof reverts it."""
+
+
+class FullStep(Resource):
+    """The candidate answers all requests while the stable version is kept warm."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "!has(self.bake) || !has(self.maxDuration) || duration(self.bake) <= duration(self.maxDuration)",
+                shows="'bake ' + self.bake + ' is longer than maxDuration ' + self.maxDuration",
+            )
+        )
+    }
+    bake: Duration = timedelta(minutes=15)
+    """Time at 100 % before the candidate becomes the stable version; breaches still revert."""
+    max_duration: Duration = timedelta(hours=1)
+    """Time in the step after which missing proof reverts it."""
+
+
+class StepKind(StrEnum):
+    SHADOW = "shadow"
+    CANARY = "canary"
+    FULL = "full"
+
+
+class Step(Resource):
+    """One of shadow, canary and full."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "[has(self.shadow), has(self.canary), has(self.full)].filter(set, set).size() == 1",
+                "a step is exactly one of shadow, canary and full",
+            )
+        )
+    }
+    shadow: ShadowStep | None = None
+    canary: CanaryStep | None = None
+    full: FullStep | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Step:
+        if sum(kind is not None for kind in (self.shadow, self.canary, self.full)) != 1:
+            raise ValueError("a step is exactly one of shadow, canary and full")
+        return self
+
+    @property
+    def kind(self) -> StepKind:
+        if self.shadow:
+            return StepKind.SHADOW
+        return StepKind.CANARY if self.canary else StepKind.FULL
+
+    @property
+    def label(self) -> str:
+        if self.canary:
+            return f"canary {self.canary.weight}%"
+        return "shadow" if self.shadow else "full"
+
+    @property
+    def weight(self) -> int:
+        """Percentage of live requests for the candidate."""
+        if self.canary:
+            return self.canary.weight
+        return 100 if self.full else 0
+
+    @property
+    def mirror_percent(self) -> int:
+        return self.shadow.percent if self.shadow else 0
+
+    @property
+    def min_duration(self) -> timedelta:
+        if self.full:
+            return self.full.bake
+        return (self.shadow or self.canary or CanaryStep(weight=1)).min_duration
+
+    @property
+    def max_duration(self) -> timedelta:
+        return (self.shadow or self.canary or self.full or FullStep()).max_duration
+
+
+class PolicyReference(Resource):
+    """A RolloutPolicy in the namespace of the rollout."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class DeletionPolicy(StrEnum):
+    KEEP_STABLE = "KeepStable"
+    DELETE_ALL = "DeleteAll"
+
+
+_STEP_ORDER = rule(
+    "self.map(s, has(s.shadow) ? 'S' : has(s.canary) ? 'C' : 'F').join('').matches('^S*C*F$')",
+    shows="'steps must go shadow, canary, full with one full step at the end, but are: '"
+    " + self.map(s, has(s.shadow) ? 'shadow' : has(s.canary) ? 'canary' : 'full').join(', ')",
+)
+_WEIGHT_ORDER = rule(
+    "self.filter(s, has(s.canary)).map(s, s.canary.weight).isSorted()",
+    shows="'canary weights may not fall from step to step, but are: '"
+    " + self.filter(s, has(s.canary)).map(s, string(s.canary.weight)).join(', ')",
+)
+_SELECTOR_MATCHES_TEMPLATE = rule(
+    "!has(self.selector) || (has(self.template.metadata) && has(self.template.metadata.labels)"
+    " && self.selector.matchLabels.all(k, k in self.template.metadata.labels"
+    " && self.template.metadata.labels[k] == self.selector.matchLabels[k]))",
+    "selector.matchLabels must also stand, with the same values, in template.metadata.labels",
+)
+_SELECTOR_STAYS = rule(
+    "has(self.selector) == has(oldSelf.selector) && (!has(self.selector) || self.selector == oldSelf.selector)",
+    "selector cannot be changed: create another ModelRollout",
+)
+
+
+class ModelRolloutSpec(Resource):
+    """The wanted version of one model service, and how it may get there."""
+
+    model_config = {"json_schema_extra": rules(_SELECTOR_MATCHES_TEMPLATE, _SELECTOR_STAYS)}
+    replicas: Annotated[int, Field(ge=0, le=10000)] = 1
+    """Pods of the stable version; an autoscaler may own this field through the scale subresource."""
+    selector: LabelSelector | None = None
+    """Extra labels for the pods' selector. Cannot be changed."""
+    template: PodTemplate
+    """Pods of the wanted version. A change starts a new deployment."""
+    model: ModelReference
+    """The model served by these pods. A change starts a new deployment."""
+    service: ServicePorts = ServicePorts()
+    """Ports of the Services."""
+    traffic: Traffic
+    """Router that splits the requests."""
+    steps: Annotated[
+        list[Step], Field(min_length=1, max_length=20, json_schema_extra=rules(_STEP_ORDER, _WEIGHT_ORDER))
+    ]
+    """The way of a candidate to all traffic: shadow, canary weights, full."""
+    policy_ref: PolicyReference | None = None
+    """Objectives that judge the candidate; the operator's defaults where not given."""
+    paused: bool = False
+    """Holds the rollout where it is. Breaches still revert."""
+    progress_deadline: Duration = timedelta(minutes=10)
+    """Time for the pods of a step to become Ready, after which the candidate is reverted."""
+    drain: Duration = timedelta(seconds=5)
+    """Time between the last request for a pod and its end; also its preStop pause where it has none."""
+    revision_history_limit: Annotated[int, Field(ge=0, le=50)] = 3
+    """Old ReplicaSets kept at zero pods."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.KEEP_STABLE
+    """What a deletion leaves: the stable version serving (KeepStable), or nothing (DeleteAll)."""
+
+
+# --- RolloutPolicy ---------------------------------------------------------------------------------
+
+
+class Ratio(Resource):
+    """Share of bad among all requests, in [0, 1]."""
+
+    bad: Query
+    """Bad requests in the window, by namespace and pod. No row counts as none while `total` has one."""
+    total: Query
+    """All requests in the window, by namespace and pod."""
+
+
+class Quantile(Resource):
+    """A quantile from a classic histogram, in the unit of its bucket edges."""
+
+    q: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """The quantile: 0.95 for P95."""
+    buckets: Query
+    """Increase of the cumulative buckets in the window, by namespace, pod and le."""
+
+
+class Rate(Resource):
+    """Requests per second."""
+
+    requests: Query
+    """Requests per second over the window, by namespace and pod."""
+
+
+class OnBreach(StrEnum):
+    ROLLBACK = "Rollback"
+    HOLD = "Hold"
+
+
+class Objective(Resource):
+    """One objective: what is measured, its target, and what a breach does."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "[has(self.ratio), has(self.quantile), has(self.rate)].filter(set, set).size() == 1",
+                "an objective measures exactly one of ratio, quantile and rate",
+            ),
+            rule(
+                "has(self.max) != has(self.min)",
+                "an objective has exactly one of max (good is below) and min (good is at or above)",
+            ),
+        )
+    }
+    name: Name
+    """Unique within the policy."""
+    slo: Annotated[str, Field(max_length=32)] | None = None
+    """Id of the service-level objective in the users' own documents, such as S2."""
+    ratio: Ratio | None = None
+    quantile: Quantile | None = None
+    rate: Rate | None = None
+    max: float | None = None
+    """Met while the candidate is below."""
+    min: float | None = None
+    """Met while the candidate is at or above."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """Distance past the target from which it is a breach; between the two it is not decided."""
+    relative_to_stable: bool = False
+    """Judge the difference candidate − stable instead of the candidate's own value."""
+    unit: Annotated[str, Field(max_length=16)] = ""
+    """Shown behind values: s, req/s, %."""
+    window: Duration = timedelta(seconds=60)
+    """Replaces `$window` in the queries. A pass needs a whole window inside the step."""
+    min_samples: Annotated[int, Field(ge=1)] = 100
+    """Requests of the candidate in the window below which nothing is concluded."""
+    steps: Annotated[list[StepKind], Field(min_length=1, max_length=3)] = list(StepKind)
+    """Kinds of step in which it is judged."""
+    on_breach: OnBreach = OnBreach.ROLLBACK
+    """What a breach does."""
+    required: bool = True
+    """Whether a step waits for it; an objective that is not required is reported only."""
+
+    @model_validator(mode="after")
+    def _one_measure_one_target(self) -> Objective:
+        if sum(measure is not None for measure in (self.ratio, self.quantile, self.rate)) != 1:
+            raise ValueError("an objective measures exactly one of ratio, quantile and rate")
+        if (self.max is None) == (self.min is None):
+            raise ValueError("an objective has exactly one of max and min")
+        return self
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """PromQL with the window filled in, in a fixed order per measure."""
+        window = format_duration(self.window)
+        if self.ratio:
+            raw = (self.ratio.bad, self.ratio.total)
+        elif self.quantile:
+            raw = (self.quantile.buckets,)
+        else:
+            assert self.rate is not None
+            raw = (self.rate.requests,)
+        return tuple(query.strip().replace("$window", window) for query in raw)
+
+
+class OnDeadline(StrEnum):
+    ROLLBACK = "Rollback"
+    PAUSE = "Pause"
+
+
+class RolloutPolicySpec(Resource):
+    """Objectives and what happens without evidence."""
+
+    objectives: Annotated[
+        list[Objective],
+        Field(
+            max_length=32,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
+    """Judged together: a step is left only while all required ones pass on the same evidence."""
+    hold_after: Duration = timedelta(seconds=60)
+    """Time without fresh evidence after which a candidate with live traffic is set to weight 0."""
+    on_deadline: OnDeadline = OnDeadline.ROLLBACK
+    """What the end of a step's maxDuration does without proof."""
+
+
+def _http_objectives() -> list[Objective]:
+    return [
+        Objective(
+            name="error-rate",
+            slo="S3",
+            ratio=Ratio(
+                bad='sum by (namespace, pod) (increase(http_requests_total{code=~"5.."}[$window]))',
+                total="sum by (namespace, pod) (increase(http_requests_total[$window]))",
+            ),
+            max=0.01,
+        ),
+        Objective(
+            name="p95-latency",
+            slo="S2",
+            quantile=Quantile(
+                buckets="sum by (namespace, pod, le) (increase(http_request_duration_seconds_bucket[$window]))"
+            ),
+            max=0.5,
+            tolerance=0.005,
+            unit="s",
+        ),
+        Objective(
+            name="p95-drift",
+            slo="S2",
+            quantile=Quantile(
+                buckets="sum by (namespace, pod, le) (increase(http_request_duration_seconds_bucket[$window]))"
+            ),
+            max=0.005,
+            relative_to_stable=True,
+            unit="s",
+            steps=[StepKind.SHADOW],
+            required=False,
+        ),
+        Objective(
+            name="throughput",
+            slo="S4",
+            rate=Rate(requests="sum by (namespace, pod) (rate(http_requests_total[$window]))"),
+            min=100.0,
+            unit="req/s",
+            min_samples=1,
+            steps=[StepKind.SHADOW, StepKind.FULL],
+            on_breach=OnBreach.HOLD,
+        ),
+    ]
+
+
+DEFAULT_POLICY = RolloutPolicySpec(objectives=_http_objectives())
+"""Used where a rollout names no policy: S2, S3 and S4 on plain `http_*` metrics."""
+
+
+# --- ModelRollout: status --------------------------------------------------------------------------
+
+
+class Phase(StrEnum):
+    """For display; derived from the rest of status."""
+
+    PENDING = "Pending"
+    LAUNCHING = "Launching"
+    PROGRESSING = "Progressing"
+    PAUSED = "Paused"
+    HELD = "Held"
+    PROMOTING = "Promoting"
+    COMPLETED = "Completed"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    DEGRADED = "Degraded"
+
+
+class StepState(StrEnum):
+    """Where a deployment is within its step, in order."""
+
+    LAUNCHING = "Launching"
+    CLEARING = "Clearing"
+    PREPARING = "Preparing"
+    SHIFTING = "Shifting"
+    RUNNING = "Running"
+    HELD = "Held"
+    SWITCHING = "Switching"
+    RETURNING = "Returning"
+    REVERTING = "Reverting"
+
+
+class Outcome(StrEnum):
+    COMPLETED = "Completed"
+    ROLLED_BACK = "RolledBack"
+    SUPERSEDED = "Superseded"
+
+
+class Verdict(StrEnum):
+    PASS = "Pass"
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class StepStatus(Resource):
+    """The current step and how far it has come."""
+
+    index: int
+    name: str
+    state: StepState
+    state_since: Time
+    entered_at: Time
+    reached_at: Time | None = None
+    """When its traffic was first confirmed; its deadline counts from here."""
+    running_since: Time | None = None
+    """When its traffic was last confirmed; evidence counts from here."""
+    capacity_at: Time | None = None
+    """Since when its pods and endpoints are ready."""
+
+
+class StepRecord(Resource):
+    """A step that was entered, for the story of a deployment."""
+
+    name: str
+    entered_at: Time
+    reached_at: Time | None = None
+    left_at: Time | None = None
+
+
+class Interval(Resource):
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+class ObjectiveStatus(Resource):
+    """One objective on the latest evidence."""
+
+    name: str
+    slo: str | None = None
+    verdict: Verdict
+    reason: str
+    required: bool = True
+    observed: float | None = None
+    stable: float | None = None
+    target: str
+    unit: str = ""
+    samples: float | None = None
+    interval: Interval | None = None
+    message: str
+    query: str
+    evidence_at: Time | None = None
+    window: str
+
+
+class RollbackStatus(Resource):
+    """A revert, with the times that the recovery objective is measured by."""
+
+    deployment_id: str
+    reason: str
+    objective: str | None = None
+    message: str
+    breach_visible_at: Time
+    """When the evidence of the breach was first readable, or the order to revert was given."""
+    decided_at: Time
+    traffic_reverted_at: Time | None = None
+    replica_set_reverted_at: Time | None = None
+    traffic_seconds: float | None = None
+    """Breach visible → traffic back on stable."""
+    replica_set_seconds: float | None = None
+    """Breach visible → candidate's pods gone and stable at size."""
+
+
+class DeploymentStatus(Resource):
+    """The attempt to bring one revision to all traffic."""
+
+    id: str
+    revision: str
+    model_version: str
+    generation: int
+    started_at: Time
+    ended_at: Time | None = None
+    outcome: Outcome | None = None
+    reason: str | None = None
+    restarts_at_start: int = 0
+    """Container restarts of the candidate before its first traffic."""
+    steps: list[StepRecord] = []
+
+
+class TrafficStatus(Resource):
+    """The split that is wanted, and since when the router was seen to have it."""
+
+    candidate_weight: int
+    mirror_percent: int
+    confirmed_at: Time | None = None
+
+
+class RetiringStatus(Resource):
+    """A revision on its way out; scaled to zero a drain period after its last traffic."""
+
+    revision: str
+    unreferenced_at: Time | None = None
+
+
+class HistoryEntry(Resource):
+    """A deployment that has ended."""
+
+    deployment_id: str
+    revision: str
+    model_version: str
+    outcome: Outcome
+    reason: str | None = None
+    started_at: Time
+    ended_at: Time
+
+
+class ModelRolloutStatus(Resource):
+    """What the operator has seen and decided."""
+
+    observed_generation: int | None = None
+    phase: Phase = Phase.PENDING
+    step_name: str | None = None
+    weight: int = 0
+    """Percentage of live requests on the candidate, as last confirmed at the router."""
+    verdict: Verdict | None = None
+    reason: str | None = None
+    next: str | None = None
+    message: str | None = None
+    deployments: int = 0
+    """Deployments started so far; part of the next deployment id."""
+    stable_revision: str | None = None
+    stable_version: str | None = None
+    candidate_revision: str | None = None
+    deployment: DeploymentStatus | None = None
+    step: StepStatus | None = None
+    traffic: TrafficStatus | None = None
+    retiring: list[RetiringStatus] = []
+    objectives: list[ObjectiveStatus] = []
+    rollback: RollbackStatus | None = None
+    """The latest revert."""
+    handled_promote: str | None = None
+    history: list[HistoryEntry] = []
+    replicas: int = 0
+    ready_replicas: int = 0
+    selector: str | None = None
+    conditions: Annotated[
+        list[Condition],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = []
+
+
+class ModelRollout(Resource):
+    """A model service that changes version only as far as evidence carries it."""
+
+    api_version: Literal["ops-commander.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ModelRollout"] = "ModelRollout"
+    metadata: dict[str, Any]
+    spec: ModelRolloutSpec
+    status: ModelRolloutStatus = ModelRolloutStatus()
+
+
+class RolloutPolicy(Resource):
+    """Objectives for rollouts of the same namespace."""
+
+    api_version: Literal["ops-commander.dev/v1alpha1"] = API_VERSION
+    kind: Literal["RolloutPolicy"] = "RolloutPolicy"
+    metadata: dict[str, Any]
+    spec: RolloutPolicySpec
