@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
@@ -13,7 +13,7 @@ from ops_commander.api.fields import Duration, Query, Resource, Time, format_dur
 
 GROUP = "ops-commander.dev"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+API_VERSION: Final = "ops-commander.dev/v1alpha1"
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
@@ -173,8 +173,7 @@ class Traffic(Resource):
 
 
 _DWELL_RULE = rule(
-    "!has(self.minDuration) || !has(self.maxDuration)"
-    " || duration(self.minDuration) <= duration(self.maxDuration)",
+    "!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",
     shows="'minDuration ' + self.minDuration + ' is longer than maxDuration ' + self.maxDuration",
 )
 
@@ -436,6 +435,7 @@ class Objective(Resource):
     def queries(self) -> tuple[str, ...]:
         """PromQL with the window filled in, in a fixed order per measure."""
         window = format_duration(self.window)
+        raw: tuple[str, ...]
         if self.ratio:
             raw = (self.ratio.bad, self.ratio.total)
         elif self.quantile:
