@@ -1,0 +1,108 @@
+{{- define "ops-commander.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* At most 52 characters: "-metrics" and the hashes of pods still fit into 63. */}}
+{{- define "ops-commander.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains (include "ops-commander.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "ops-commander.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{/* Names outside the release's namespace carry it: releases in two namespaces may have the same name. */}}
+{{- define "ops-commander.clusterName" -}}
+{{ include "ops-commander.fullname" . }}.{{ .Release.Namespace }}
+{{- end }}
+
+{{- define "ops-commander.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "ops-commander.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- define "ops-commander.labels" -}}
+{{- $labels := dict
+  "app.kubernetes.io/name" (include "ops-commander.name" .)
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_")
+  "app.kubernetes.io/part-of" "ops-commander"
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
+{{- toYaml (merge $labels .Values.commonLabels) -}}
+{{- end }}
+
+{{- define "ops-commander.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end }}
+
+{{- define "ops-commander.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "ops-commander.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end }}
+
+{{- define "ops-commander.leaseName" -}}
+{{ default (include "ops-commander.fullname" .) .Values.leaderElection.leaseName }}
+{{- end }}
+
+{{/* What the operator may do to the things it works on, cluster-wide or in each watched namespace. */}}
+{{- define "ops-commander.rules" -}}
+- apiGroups: [ops-commander.dev]
+  resources: [modelrollouts]
+  verbs: [get, list, watch, patch]
+- apiGroups: [ops-commander.dev]
+  resources: [modelrollouts/status]
+  verbs: [get, patch]
+- apiGroups: [ops-commander.dev]
+  resources: [rolloutpolicies]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{- define "ops-commander.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "ops-commander.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{/* One egress rule from {ports, to} and the protocols. */}}
+{{- define "ops-commander.egress" -}}
+- ports:
+  {{- range $port := .rule.ports }}
+  {{- range $protocol := $.protocols }}
+    - port: {{ $port }}
+      protocol: {{ $protocol }}
+  {{- end }}
+  {{- end }}
+  {{- with .rule.to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}

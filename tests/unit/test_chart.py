@@ -1,0 +1,441 @@
+"""The Helm chart, rendered by a real helm: what it grants, how its pods run, and that nothing generated has drifted."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hack.render import helm
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "ops-commander"
+NAMESPACE = "ops-commander-system"
+Object = dict[str, Any]
+Grant = tuple[str, str, str, str]  # API group, resource, verb, resource name
+
+# All that the operator may do to what it works on. A wider grant must be argued for here.
+WORK = """
+ops-commander.dev/modelrollouts:           get list watch patch
+ops-commander.dev/modelrollouts/status:    get patch
+ops-commander.dev/rolloutpolicies:         get list watch
+apps/replicasets:                          get list watch create patch delete
+/pods:                                     get list
+/services:                                 get list watch create patch delete
+discovery.k8s.io/endpointslices:           get list
+gateway.networking.k8s.io/httproutes:      get list watch create patch delete
+events.k8s.io/events:                      create patch
+"""
+EVERYTHING_ON = [
+    *("mlflow.url=http://mlflow.mlops.svc:5000", "networkPolicy.enabled=true", "priorityClassName=high"),
+    *("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "prometheusRule.alertLabels.team=ml"),
+    *("networkPolicy.ingress.from[0].namespaceSelector.matchLabels.team=monitoring", "commonLabels.team=ml"),
+    *("networkPolicy.egress.apiServer.to[0].ipBlock.cidr=10.0.0.1/32", "podLabels.tier=control"),
+    *("extraObjects[0].apiVersion=v1", "extraObjects[0].kind=ConfigMap"),
+    r"extraObjects[0].metadata.name=\{\{ .Release.Name \}\}-extra",
+]
+
+
+def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([helm(), *arguments], capture_output=True, text=True, timeout=60)
+
+
+def template(*values: str, release: str = "ops-commander") -> list[Object]:
+    run = run_helm("template", release, str(CHART), "-n", NAMESPACE, *(f"--set={value}" for value in values))
+    assert run.returncode == 0, run.stderr
+    return [document for document in yaml.safe_load_all(run.stdout) if document]
+
+
+def refusal(*values: str) -> str:
+    run = run_helm("template", "ops-commander", str(CHART), *(f"--set={value}" for value in values))
+    assert run.returncode != 0, f"helm took {values}"
+    return run.stderr
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [each for each in objects if each["kind"] == kind]
+
+
+def only(objects: list[Object], kind: str) -> Object:
+    (found,) = of_kind(objects, kind)
+    return found
+
+
+def named(objects: list[Object], kind: str, name: str) -> Object:
+    (found,) = [each for each in of_kind(objects, kind) if each["metadata"]["name"] == name]
+    return found
+
+
+def grants(role: Object) -> set[Grant]:
+    return {
+        (group, resource, verb, name)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def expected(lines: str) -> set[Grant]:
+    found = set()
+    for line in lines.strip().splitlines():
+        what, verbs = line.split(":")
+        group, resource = what.split("/", 1)
+        found |= {(group, resource, verb, "") for verb in verbs.split()}
+    return found
+
+
+def leaves(values: Object, schema: Object, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys that a user sets: maps of a closed shape are descended into, everything else is one value."""
+    for key, value in values.items():
+        inner = resolved(schema["properties"][key])
+        if "properties" in inner:
+            yield from leaves(value, inner, f"{path}{key}.")
+        else:
+            yield path + key, value
+
+
+def schema_leaves(schema: Object, path: str = "") -> Iterator[str]:
+    for key, reference in schema["properties"].items():
+        inner = resolved(reference)
+        if "properties" in inner:
+            yield from schema_leaves(inner, f"{path}{key}.")
+        else:
+            yield path + key
+
+
+SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
+VALUES: Object = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+def resolved(schema: Object) -> Object:
+    reference = schema.get("$ref")
+    definition: Object = SCHEMA["definitions"][reference.rsplit("/", 1)[1]] if reference else schema
+    return definition
+
+
+def pod_templates(objects: list[Object]) -> list[Object]:
+    return [only(objects, "Deployment")["spec"]["template"]["spec"], only(objects, "Pod")["spec"]]
+
+
+@pytest.fixture(scope="module")
+def default() -> list[Object]:
+    return template()
+
+
+def test_lint_is_clean() -> None:
+    for values in ([], EVERYTHING_ON, ["watchNamespaces={shop,search}"]):
+        run = run_helm("lint", "--strict", str(CHART), *(f"--set={value}" for value in values))
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
+class TestRBAC:
+    def test_cluster_role_grants_exactly_the_work(self, default: list[Object]) -> None:
+        role = named(default, "ClusterRole", f"ops-commander.{NAMESPACE}")
+        assert grants(role) == expected(WORK)
+
+    def test_every_binding_is_for_the_operator_alone(self, default: list[Object]) -> None:
+        account = only(default, "ServiceAccount")
+        subject = {"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": NAMESPACE}
+        bindings = of_kind(default, "ClusterRoleBinding") + of_kind(default, "RoleBinding")
+        assert [binding["subjects"] for binding in bindings] == [[subject], [subject]]
+        roles = {binding["roleRef"]["name"] for binding in bindings}
+        assert roles == {f"ops-commander.{NAMESPACE}", "ops-commander-leader-election"}
+
+    @pytest.mark.parametrize(
+        ("values", "lease"), [([], "ops-commander"), (["leaderElection.leaseName=other"], "other")]
+    )
+    def test_only_the_lease_it_is_told_of(self, values: list[str], lease: str) -> None:
+        objects = template(*values)
+        role = only(objects, "Role")
+        assert role["metadata"]["namespace"] == NAMESPACE
+        by_name = {("coordination.k8s.io", "leases", verb, lease) for verb in ("get", "update", "patch")}
+        assert grants(role) == {("coordination.k8s.io", "leases", "create", ""), *by_name}
+        assert environment(objects)["OPS_COMMANDER_LEASE_NAME"] == lease
+
+    def test_built_in_roles_learn_the_two_kinds(self, default: list[Object]) -> None:
+        kinds = ["modelrollouts", "rolloutpolicies"]
+        for role, verbs, also in (
+            ("view", {"get", "list", "watch"}, {"view"}),
+            (
+                "edit",
+                {"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"},
+                {"edit", "admin"},
+            ),
+        ):
+            found = named(default, "ClusterRole", f"ops-commander.{NAMESPACE}-{role}")
+            assert grants(found) == {("ops-commander.dev", kind, verb, "") for kind in kinds for verb in verbs}
+            labels = found["metadata"]["labels"]
+            assert {key for key in labels if "/aggregate-to-" in key} == {
+                f"rbac.authorization.k8s.io/aggregate-to-{each}" for each in also
+            }
+
+    def test_named_namespaces_need_no_cluster_role(self) -> None:
+        objects = template("watchNamespaces={shop,search}")
+        assert not of_kind(objects, "ClusterRole") + of_kind(objects, "ClusterRoleBinding")
+        roles = {each["metadata"]["namespace"]: each for each in of_kind(objects, "Role")}
+        assert set(roles) == {"shop", "search", NAMESPACE}
+        assert grants(roles["shop"]) == grants(roles["search"]) == expected(WORK)
+        assert {each["metadata"]["namespace"] for each in of_kind(objects, "RoleBinding")} == set(roles)
+        assert environment(objects)["OPS_COMMANDER_NAMESPACES"] == "shop,search"
+
+    def test_releases_in_two_namespaces_share_no_cluster_wide_name(self) -> None:
+        def names(namespace: str) -> set[str]:
+            run = run_helm("template", "ops-commander", str(CHART), "-n", namespace, "--set=crds.enabled=false")
+            objects = [document for document in yaml.safe_load_all(run.stdout) if document]
+            return {each["metadata"]["name"] for each in objects if each["kind"].startswith("ClusterRole")}
+
+        assert names("a") and not names("a") & names("b")
+
+
+def environment(objects: list[Object]) -> dict[str, str]:
+    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return {
+        each["name"]: each.get("value") or each.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+        for each in container["env"]
+    }
+
+
+class TestPods:
+    def test_they_pass_the_restricted_standard(self, default: list[Object]) -> None:
+        for spec in pod_templates(default):
+            pod = spec["securityContext"]
+            assert pod["runAsNonRoot"] is True and pod["runAsUser"] == 65532
+            assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+            assert all(set(volume) == {"name", "emptyDir"} for volume in spec.get("volumes", []))
+            (container,) = spec["containers"]
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+    def test_only_the_operator_holds_a_token(self, default: list[Object]) -> None:
+        operator, test = pod_templates(default)
+        assert operator["automountServiceAccountToken"] is True
+        assert test["automountServiceAccountToken"] is False and "serviceAccountName" not in test
+        assert only(default, "ServiceAccount")["automountServiceAccountToken"] is False
+
+    def test_operator(self, default: list[Object]) -> None:
+        spec = only(default, "Deployment")["spec"]
+        assert spec["replicas"] == 2
+        assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+        pod = spec["template"]["spec"]
+        assert pod["terminationGracePeriodSeconds"] == 30
+        (container,) = pod["containers"]
+        assert container["args"] == ["run"] and "command" not in container
+        assert container["resources"] == {
+            "requests": {"cpu": "50m", "memory": "128Mi"},
+            "limits": {"memory": "512Mi"},
+        }
+        probes = {probe: container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")}
+        assert probes == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+        (tmp,) = pod["volumes"]
+        assert container["volumeMounts"] == [{"name": tmp["name"], "mountPath": "/tmp"}]
+        assert "medium" not in tmp["emptyDir"]
+
+    def test_environment(self) -> None:
+        assert environment(template("mlflow.url=https://mlflow.example.com")) == {
+            "POD_NAME": "metadata.name",
+            "POD_NAMESPACE": "metadata.namespace",
+            "OPS_COMMANDER_IDENTITY": "$(POD_NAME)",
+            "OPS_COMMANDER_LEASE_NAMESPACE": "$(POD_NAMESPACE)",
+            "OPS_COMMANDER_LEASE_NAME": "ops-commander",
+            "OPS_COMMANDER_NAMESPACES": "",
+            "OPS_COMMANDER_PROMETHEUS_URL": "http://prometheus-operated.monitoring.svc:9090",
+            "OPS_COMMANDER_MLFLOW_URL": "https://mlflow.example.com",
+            "OPS_COMMANDER_HTTP_PORT": "8080",
+            "OPS_COMMANDER_POLL_INTERVAL": "5s",
+            "OPS_COMMANDER_QUERY_TIMEOUT": "4s",
+            "OPS_COMMANDER_LOG_LEVEL": "info",
+            "OPS_COMMANDER_LOG_FORMAT": "json",
+        }
+
+    @pytest.mark.parametrize(
+        ("values", "image"),
+        [
+            ([], "ops-commander/ops-commander:0.1.0"),
+            (["image.repository=localhost/ops-commander", "image.tag=dev"], "localhost/ops-commander:dev"),
+            (["image.tag=dev", f"image.digest=sha256:{'a' * 64}"], f"ops-commander/ops-commander@sha256:{'a' * 64}"),
+        ],
+    )
+    def test_image(self, values: list[str], image: str) -> None:
+        for spec in pod_templates(template(*values)):
+            assert spec["containers"][0]["image"] == image
+
+    def test_selectors_find_the_operator_and_not_the_test(self) -> None:
+        objects = template(*EVERYTHING_ON)
+        deployment = only(objects, "Deployment")["spec"]
+        operator = deployment["template"]["metadata"]["labels"].items()
+        test = only(objects, "Pod")["metadata"]["labels"].items()
+        spread = [each["labelSelector"] for each in deployment["template"]["spec"]["topologySpreadConstraints"]]
+        policy = only(objects, "NetworkPolicy")["spec"]
+        selectors = [
+            deployment["selector"]["matchLabels"],
+            only(objects, "Service")["spec"]["selector"],
+            only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+            policy["podSelector"]["matchLabels"],
+            *(each["matchLabels"] for each in spread),
+        ]
+        for selector in selectors:
+            assert selector.items() <= operator and not selector.items() <= test
+        monitor = only(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+        assert monitor.items() <= only(objects, "Service")["metadata"]["labels"].items()
+        peers = policy["ingress"][0]["from"]
+        assert peers[-1]["podSelector"]["matchLabels"].items() <= test
+
+
+class TestOptions:
+    def test_a_single_replica_has_no_disruption_budget(self) -> None:
+        assert not of_kind(template("replicas=1"), "PodDisruptionBudget")
+
+    def test_flags_bring_nothing_by_default(self, default: list[Object]) -> None:
+        kinds = {each["kind"] for each in default}
+        assert not kinds & {"NetworkPolicy", "ServiceMonitor", "PrometheusRule"}
+
+    def test_network_policy_opens_nothing_else(self) -> None:
+        spec = only(template("networkPolicy.enabled=true"), "NetworkPolicy")["spec"]
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+        assert spec["ingress"] == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
+        opened = {(each["protocol"], each["port"]) for rule in spec["egress"] for each in rule["ports"]}
+        assert opened == {("UDP", 53), ("TCP", 53), ("TCP", 443), ("TCP", 6443), ("TCP", 9090)}
+        spec = only(template(*EVERYTHING_ON), "NetworkPolicy")["spec"]
+        assert [rule.get("to") for rule in spec["egress"]] == [
+            None,
+            [{"ipBlock": {"cidr": "10.0.0.1/32"}}],
+            None,
+            None,
+        ]
+        assert spec["egress"][3]["ports"] == [{"port": 5000, "protocol": "TCP"}]
+
+    def test_extra_objects_are_templates(self) -> None:
+        assert only(template(*EVERYTHING_ON), "ConfigMap")["metadata"]["name"] == "ops-commander-extra"
+
+    def test_crds_are_those_of_the_repository_and_are_kept(self, default: list[Object]) -> None:
+        sources = {crd["metadata"]["name"]: crd for crd in map(load, (ROOT / "crds").glob("*.yaml"))}
+        assert set(sources) == {"modelrollouts.ops-commander.dev", "rolloutpolicies.ops-commander.dev"}
+        for objects, kept in ((default, True), (template("crds.keep=false"), False)):
+            rendered = {crd["metadata"]["name"]: crd for crd in of_kind(objects, "CustomResourceDefinition")}
+            assert {name: crd["spec"] for name, crd in rendered.items()} == {
+                name: crd["spec"] for name, crd in sources.items()
+            }
+            for crd in rendered.values():
+                policy = crd["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
+                assert policy == ("keep" if kept else None)
+        assert not of_kind(template("crds.enabled=false"), "CustomResourceDefinition")
+
+
+def load(path: Path) -> Object:
+    document: Object = yaml.safe_load(path.read_text())
+    return document
+
+
+class TestAlerts:
+    # Names that the operator exports, without the suffixes of histograms.
+    METRICS = frozenset(
+        re.findall(
+            r"\w+",
+            """
+            rollout_info rollout_weight rollbacks_total rollback_traffic_seconds rollback_replicaset_seconds
+            rollback_in_progress_since_seconds cannot_steer reconcile_errors_total reconcile_duration_seconds
+            queue_depth is_leader metric_query_errors_total metric_query_duration_seconds poll_age_seconds
+            last_watch_event_age_seconds
+            """,
+        )
+    )
+
+    def test_the_rule_object_carries_the_file(self) -> None:
+        (group,) = load(CHART / "files" / "alerts.yaml")["groups"]
+        spec = only(template(*EVERYTHING_ON), "PrometheusRule")["spec"]
+        for rule in group["rules"]:
+            rule["labels"]["team"] = "ml"
+        assert spec == {"groups": [group]}
+
+    def test_each_is_there_and_asks_for_metrics_that_exist(self) -> None:
+        (group,) = load(CHART / "files" / "alerts.yaml")["groups"]
+        names = {rule["alert"] for rule in group["rules"]}
+        assert names == {"RollbackSlowerThanRTO", "CannotSteer", "NoLeader", "ReconcileErrors", "MetricsBlind"}
+        for rule in group["rules"]:
+            asked = re.findall(r"ops_commander_(\w+)", rule["expr"])
+            assert asked and {re.sub("_(count|bucket)$", "", name) for name in asked} <= self.METRICS
+            assert rule["labels"]["severity"] in {"critical", "warning"}
+            assert {"summary", "description"} <= set(rule["annotations"])
+
+    @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")
+    def test_they_fire_when_they_should(self) -> None:
+        command = ["promtool", "test", "rules", str(ROOT / "tests" / "alerts" / "alerts_test.yaml")]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert run.returncode == 0, run.stdout + run.stderr
+
+    def test_the_monitor_lets_metrics_name_the_namespace_of_their_rollout(self) -> None:
+        (endpoint,) = only(template(*EVERYTHING_ON), "ServiceMonitor")["spec"]["endpoints"]
+        assert endpoint["honorLabels"] is True
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *("replica=3", "image.registry=x", "networkPolicy.egress.dns.port=53", "log.level=loud"),
+            *("pollInterval=5", "prometheus.url=prometheus:9090", "image.digest=latest", "watchNamespaces={*}"),
+            "replicas=two",
+        ],
+    )
+    def test_what_the_schema_does_not_know_is_refused(self, value: str) -> None:
+        assert "values don't meet the specifications of the schema" in refusal(value)
+
+    @pytest.mark.parametrize("value", ["global.imageRegistry=x", "enabled=true"])
+    def test_a_parent_chart_may_pass_what_is_its_own(self, value: str) -> None:
+        template(value)
+
+    def test_schema_values_and_readme_hold_the_same_keys_and_defaults(self) -> None:
+        defaults = dict(leaves(VALUES, SCHEMA))
+        assert set(schema_leaves(SCHEMA)) - {"global", "enabled"} == set(defaults)
+        rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
+        assert {key: json.loads(value) for key, value in rows} == defaults
+        assert [key for key, _ in rows] == list(defaults)
+
+    def test_every_closed_map_is_closed(self) -> None:
+        def check(schema: Object) -> None:
+            if "properties" in schema:
+                assert schema["additionalProperties"] is False
+            for inner in schema.get("properties", {}).values():
+                check(resolved(inner))
+
+        check(SCHEMA)
+
+
+def test_versions_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    chart = load(CHART / "Chart.yaml")
+    assert chart["appVersion"] == project["version"]
+    assert chart["annotations"]["artifacthub.io/images"].rstrip().endswith(f":{project['version']}")
+
+
+def test_nothing_generated_has_drifted() -> None:
+    command = [sys.executable, "-m", "hack.render", "all", "--check"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_install_manifest_needs_nothing_of_helm() -> None:
+    text = (ROOT / "manifests" / "install.yaml").read_text()
+    assert "helm" not in text.lower()
+    objects = list(yaml.safe_load_all(text))
+    namespace = objects[0]
+    assert (namespace["kind"], namespace["metadata"]["name"]) == ("Namespace", NAMESPACE)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {each["metadata"].get("namespace", NAMESPACE) for each in objects} == {NAMESPACE}
+    assert len(of_kind(objects, "CustomResourceDefinition")) == 2
+    assert not of_kind(objects, "Pod")
