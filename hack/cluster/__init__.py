@@ -1,0 +1,1 @@
+"""A local Kubernetes cluster for development and end-to-end tests: `python3 -m hack.cluster up`."""

@@ -1,0 +1,185 @@
+"""The kind cluster itself: made, checked, removed; the same code for both sources of images."""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+from pathlib import Path
+
+from hack.cluster import engine, node_image, packages, source, state
+from hack.cluster.commands import BootstrapError, output, run, succeeds, wait_until
+from hack.cluster.mlflow_image import mlflow_archive
+from hack.cluster.progress import say, step
+from hack.cluster.workspace import HERE, bin_folder, digest, log_file, publish, remove_tree
+
+NODE_PORTS = {"gateway": 30080, "prometheus": 30090, "mlflow": 30500}
+_CREATE_TIMEOUT = 600.0
+
+
+def docker_environment(images: str) -> dict[str, str]:
+    """Return the environment in which docker and kind find the engine of the cluster."""
+    return engine.docker_environment() if images == source.PACKAGES else {}
+
+
+def address(record: state.State) -> str:
+    """Return the address at which the host reaches the cluster's published ports."""
+    return engine.cluster_address(record.slot) if record.source == source.PACKAGES else "127.0.0.1"
+
+
+def kubectl(name: str, *arguments: str, timeout: float = 60, stdin: str | None = None) -> str:
+    """Run kubectl against a cluster and return what it printed."""
+    argv = [bin_folder() / "kubectl", "--kubeconfig", state.kubeconfig(name), *arguments]
+    return output(argv, timeout=timeout, stdin=stdin)
+
+
+def render(template: str, values: dict[str, str]) -> str:
+    """Fill the placeholders of a manifest."""
+    return string.Template((HERE / "manifests" / template).read_text()).substitute(values)
+
+
+def _ports(listen: str) -> str:
+    mappings = [
+        {"containerPort": port, "hostPort": port, "listenAddress": listen} for port in sorted(NODE_PORTS.values())
+    ]
+    return json.dumps(mappings)
+
+
+def _store(name: str) -> Path:
+    return state.folder(name) / "containerd"
+
+
+def _copy_store(name: str, origin: Path) -> None:
+    """Give the cluster its own view of the image store. Layers are only read, so hard links do; databases are copied."""
+    target = _store(name)
+    remove_tree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    run(["cp", "-a", "--link", origin, target], log=log_file("store"), timeout=120)
+    for database in target.glob("*/*.db"):
+        content = database.read_bytes()
+        database.unlink()
+        database.write_bytes(content)
+
+
+class Plan:
+    """What a cluster of this name would be made from; its fingerprint tells whether a standing one still fits."""
+
+    def __init__(self, name: str) -> None:
+        existing = state.load(name)
+        self.name = name
+        self.source = existing.source if existing and not os.environ.get("OPS_COMMANDER_IMAGES") else source.detect()
+        self.record = state.State(name, self.source, state.free_slot(name), "")
+        listen = address(self.record)
+        values = {"PORTS": _ports(listen), "ADDRESS": listen}
+        self.store: Path | None = None
+        template = "kind-public.yaml"
+        if self.source == source.PACKAGES:
+            packages.ensure_host_packages()
+            store = node_image.image_store([mlflow_archive()])
+            self.store = store.path / "containerd"
+            template = "kind-packages.yaml"
+            values |= {"NODE_IMAGE": node_image.node_tag(), "STORE": str(_store(name)), "ETCD": packages.ETCD}
+            values |= {"COREDNS": packages.COREDNS, "REPOSITORY": node_image.REPOSITORY}
+        self.configuration = render(template, values)
+        parts = [self.configuration, packages.KIND, self.source, store.key if self.store else ""]
+        self.record.fingerprint = digest(parts)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return docker_environment(self.source)
+
+
+def node_running(name: str, environment: dict[str, str]) -> bool:
+    """Tell whether the cluster's node container runs."""
+    argv = ["docker", "inspect", "--format", "{{.State.Running}}", f"{name}-control-plane"]
+    try:
+        return output(argv, env=environment, timeout=20).strip() == "true"
+    except BootstrapError:
+        return False
+
+
+def api_ready(name: str) -> bool:
+    """Tell whether the cluster's API server says it is ready."""
+    try:
+        return kubectl(name, "get", "--raw", "/readyz", "--request-timeout=5s", timeout=15).strip() == "ok"
+    except BootstrapError:
+        return False
+
+
+def standing(plan: Plan) -> state.State | None:
+    """Return the record of the cluster if it is complete, up to date and answers."""
+    record = state.load(plan.name)
+    if not record:
+        return None
+    if record.fingerprint != plan.record.fingerprint:
+        say("the cluster was made from other versions or settings: it will be made anew")
+        return None
+    if not node_running(plan.name, plan.environment):
+        say("the cluster's node does not run: it will be made anew")
+        return None
+    if not api_ready(plan.name):
+        say("the cluster's API server does not answer: it will be made anew")
+        return None
+    return record
+
+
+def _kind() -> Path:
+    publish(packages.go_program("kind"), bin_folder() / "kind")
+    return bin_folder() / "kind"
+
+
+def delete(name: str, environment: dict[str, str]) -> None:
+    """Remove the cluster and what the cache keeps of it; nothing to remove is fine."""
+    if succeeds(["docker", "version"], env=environment):
+        argv = [_kind(), "delete", "cluster", "--name", name, "--kubeconfig", state.kubeconfig(name)]
+        run(argv, log=log_file("kind"), timeout=180, env=environment)
+    remove_tree(state.folder(name))
+
+
+def _save_diagnosis(name: str, environment: dict[str, str]) -> str:
+    log = log_file("kind-failure")
+    for command in (
+        ["docker", "logs", "--tail", "50", f"{name}-control-plane"],
+        ["docker", "exec", f"{name}-control-plane", "journalctl", "--no-pager", "--lines", "200"],
+    ):
+        try:
+            run(command, log=log, timeout=30, env=environment)
+        except BootstrapError as error:
+            say(str(error))
+    return f"logs of the node: {log}"
+
+
+def create(plan: Plan) -> state.State:
+    """Make the cluster; on failure keep the node's logs and remove the rest."""
+    delete(plan.name, plan.environment)
+    folder = state.folder(plan.name)
+    folder.mkdir(parents=True)
+    if plan.store:
+        _copy_store(plan.name, plan.store)
+    configuration = folder / "kind.yaml"
+    configuration.write_text(plan.configuration)
+    argv = [_kind(), "create", "cluster", "--name", plan.name, "--config", configuration, "--retain"]
+    argv += ["--kubeconfig", state.kubeconfig(plan.name)]
+    try:
+        run(argv, log=log_file("kind"), timeout=_CREATE_TIMEOUT, env=plan.environment)
+        wait_until("the API server to be ready", lambda: api_ready(plan.name), timeout=60)
+    except BootstrapError as error:
+        where = _save_diagnosis(plan.name, plan.environment)
+        delete(plan.name, plan.environment)
+        raise BootstrapError(f"{error}\n  {where}") from error
+    plan.record.save()
+    return plan.record
+
+
+def ensure(plan: Plan) -> state.State:
+    """Return the record of a cluster that stands and is up to date."""
+    if plan.source == source.PACKAGES:
+        engine.ensure()
+        if not succeeds(["docker", "image", "inspect", node_image.node_tag()], env=plan.environment):
+            with step("node image into the engine"):
+                node_image.import_node_image(plan.environment)
+    record = standing(plan)
+    if record:
+        return record
+    with step(f"kind cluster {plan.name}"):
+        return create(plan)
