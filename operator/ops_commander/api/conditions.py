@@ -35,11 +35,17 @@ class Condition(Resource):
     """One aspect of the rollout's state."""
 
     type: Annotated[str, Field(max_length=316)]
+    """Name of the condition."""
     status: State
+    """Whether it holds."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Why, in one word."""
     message: Annotated[str, Field(max_length=32768)]
+    """Why, in a sentence."""
     last_transition_time: Time
+    """When `status` last changed."""
     observed_generation: int | None = None
+    """Generation of `spec` that it speaks of."""
 
 
 def merge_conditions(

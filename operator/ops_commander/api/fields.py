@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+# So few digits that no sum of 32 characters overflows the API server's 64 bits of nanoseconds.
+DURATION_PATTERN: Final = "^([0-9]{1,4}([.][0-9]{1,3})?h|[0-9]{1,7}([.][0-9]{1,3})?(m|s|ms))+$"
+DURATION_FORM: Final = f"self.matches('{DURATION_PATTERN}')"
+NOT_ZERO: Final = "> duration('0s')"
+MAX_DURATION_LENGTH: Final = 32
+MAX_DURATION: Final = timedelta(days=365)
+
+_DURATION = re.compile(DURATION_PATTERN)
+_PART = re.compile(r"([0-9.]+)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -28,9 +35,12 @@ class Resource(BaseModel):
 
 def parse_duration(text: str) -> timedelta:
     """`1h30m`, `45s`, `250ms` as a timedelta. Raises ValueError naming what was expected."""
-    if not _DURATION.fullmatch(text):
+    if len(text) > MAX_DURATION_LENGTH or not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration: expected a form such as 30s, 10m or 1h30m")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+    value = timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+    if value > MAX_DURATION:
+        raise ValueError(f"{text!r} is out of range: expected at most 8760h, which is a year")
+    return value
 
 
 def format_duration(value: timedelta) -> str:
@@ -49,24 +59,51 @@ def _to_duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-_DURATION_SCHEMA = {
-    "type": "string",
-    "maxLength": 32,
-    "x-kubernetes-validations": [
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("expected more than 0")
+    return value
+
+
+def are_durations(*expressions: str) -> str:
+    """CEL: each is a duration. Guards `duration()`, whose own error would hide the better message."""
+    return " && ".join(f"{expression}.matches('{DURATION_PATTERN}')" for expression in expressions)
+
+
+def _duration_schema(*limits: tuple[str, str]) -> dict[str, Any]:
+    """A duration within limits, each a CEL comparison and what was expected."""
+    form = {
+        "rule": DURATION_FORM,
+        "messageExpression": (
+            "'%s is not a duration: expected 0 or more, in a form such as 30s, 10m or 1h30m'.format([self])"
+        ),
+    }
+    others = [
         {
-            "rule": r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",
-            "messageExpression": (
-                "'\"' + self + '\" is not a duration: expected 0 or more, in a form such as 30s, 10m or 1h30m'"
-            ),
+            "rule": f"!{DURATION_FORM} || duration(self) {comparison}",
+            "messageExpression": f"'%s is out of range: expected {expected}'.format([self])",
         }
-    ],
-}
+        for comparison, expected in limits
+    ]
+    return {"type": "string", "maxLength": MAX_DURATION_LENGTH, "x-kubernetes-validations": [form, *others]}
+
+
+_AT_MOST_A_YEAR = ("<= duration('8760h')", "at most 8760h, which is a year")
+_MORE_THAN_NOTHING = (NOT_ZERO, "more than 0")
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(_to_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(_DURATION_SCHEMA),
+    WithJsonSchema(_duration_schema(_AT_MOST_A_YEAR)),
+]
+
+PositiveDuration = Annotated[
+    timedelta,
+    BeforeValidator(_to_duration),
+    AfterValidator(_positive),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(_duration_schema(_AT_MOST_A_YEAR, _MORE_THAN_NOTHING)),
 ]
 
 
@@ -97,6 +134,14 @@ def _not_empty(query: str) -> str:
 Query = Annotated[
     str,
     AfterValidator(_not_empty),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 4096}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 4096,
+            "x-kubernetes-validations": [
+                {"rule": "self.trim() != ''", "message": "the query is empty: PromQL is expected"}
+            ],
+        }
+    ),
 ]
 """PromQL. `$window` is replaced by the objective's window. Must yield labels `namespace` and `pod`."""

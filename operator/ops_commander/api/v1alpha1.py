@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 
 from ops_commander.api.conditions import Condition
-from ops_commander.api.fields import Duration, Query, Resource, Time, format_duration
+from ops_commander.api.fields import Duration, PositiveDuration, Query, Resource, Time, are_durations, format_duration
 
 GROUP = "ops-commander.dev"
 VERSION = "v1alpha1"
@@ -20,11 +20,25 @@ Percent = Annotated[int, Field(ge=1, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-def rule(expression: str, message: str | None = None, *, shows: str | None = None) -> dict[str, str]:
-    """A CEL rule of the CRD; `shows` is a CEL expression for the message, so that it can hold the value."""
-    if shows is not None:
-        return {"rule": expression, "messageExpression": shows}
-    return {"rule": expression, "message": message or expression}
+def rule(expression: str, message: str, *values: str, at: str = "") -> dict[str, str]:
+    """A CEL rule of the CRD, reported for the field `at` below its place.
+
+    Each %s of the message stands for the value of a CEL expression. They go through `format` because the API server
+    takes a string that was joined or converted for one of unbounded cost, and refuses the whole CRD.
+    """
+    said = {"messageExpression": f"'{message}'.format([{', '.join(values)}])"} if values else {"message": message}
+    return {"rule": expression, **said, **({"fieldPath": at} if at else {})}
+
+
+def exactly_one(what: str, *names: str) -> dict[str, str]:
+    """The rule that one of these fields is set; the message names those that are."""
+    are_set = ", ".join(f"has(self.{name})" for name in names)
+    pairs = ", ".join(f"[has(self.{name}), '{name}']" for name in names)
+    return rule(
+        f"[{are_set}].filter(set, set).size() == 1",
+        f"{what} has exactly one of {', '.join(names[:-1])} and {names[-1]}, but this one has %s",
+        f"[{pairs}].filter(pair, pair[0]).map(pair, pair[1])",
+    )
 
 
 def rules(*items: dict[str, str]) -> dict[str, Any]:
@@ -44,18 +58,25 @@ _POD_TEMPLATE = {
     "properties": {
         "metadata": {
             "type": "object",
+            "description": "Labels and annotations of the pods.",
             "properties": {
-                "labels": _LABELS,
-                "annotations": {"type": "object", "additionalProperties": {"type": "string"}},
+                "labels": {**_LABELS, "description": "Labels of the pods, besides those that the operator sets."},
+                "annotations": {
+                    "type": "object",
+                    "description": "Annotations of the pods.",
+                    "additionalProperties": {"type": "string"},
+                },
             },
         },
         "spec": {
             "type": "object",
+            "description": "PodSpec as in a Deployment.",
             "x-kubernetes-preserve-unknown-fields": True,
             "required": ["containers"],
             "properties": {
                 "containers": {
                     "type": "array",
+                    "description": "Containers as in a Deployment.",
                     "minItems": 1,
                     "maxItems": 32,
                     "items": {
@@ -63,8 +84,13 @@ _POD_TEMPLATE = {
                         "x-kubernetes-preserve-unknown-fields": True,
                         "required": ["name", "image"],
                         "properties": {
-                            "name": {"type": "string", "maxLength": 63},
-                            "image": {"type": "string", "minLength": 1, "maxLength": 1024},
+                            "name": {"type": "string", "maxLength": 63, "description": "Unique within the pod."},
+                            "image": {
+                                "type": "string",
+                                "minLength": 1,
+                                "maxLength": 1024,
+                                "description": "Image that serves the model.",
+                            },
                         },
                     },
                 }
@@ -121,9 +147,10 @@ class HTTPRouteReference(Resource):
     model_config = {
         "json_schema_extra": rules(
             rule(
-                "!has(self.namespace)",
-                shows="'the HTTPRoute must be in the namespace of the ModelRollout: remove namespace '"
-                " + self.namespace",
+                "!has(self.__namespace__)",  # CEL reserves the word, the API server escapes it so
+                "the HTTPRoute must be in the namespace of the ModelRollout: remove namespace %s",
+                "self.__namespace__",
+                at=".namespace",
             )
         )
     }
@@ -145,13 +172,11 @@ class GatewayAPI(Resource):
 
     model_config = {
         "json_schema_extra": rules(
-            rule(
-                "has(self.parentRefs) != has(self.httpRouteRef)",
-                "exactly one of parentRefs (the route is generated) and httpRouteRef (the route exists) is expected",
-            ),
+            exactly_one("a route", "parentRefs", "httpRouteRef"),
             rule(
                 "!has(self.httpRouteRef) || (!has(self.hostnames) && !has(self.matches))",
-                "hostnames and matches belong to a generated route: with httpRouteRef, set them on the HTTPRoute",
+                "hostnames and matches belong to a generated route: set them on the HTTPRoute %s instead",
+                "self.httpRouteRef.name",
             ),
         )
     }
@@ -172,16 +197,22 @@ class Traffic(Resource):
     """Gateway API is the router of this version."""
 
 
-_DWELL_RULE = rule(
-    "!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",
-    shows="'minDuration ' + self.minDuration + ' is longer than maxDuration ' + self.maxDuration",
-)
+def _not_longer(low: str, high: str) -> dict[str, Any]:
+    """The rule that one duration fits into another. Both have defaults, so both are there."""
+    return rules(
+        rule(
+            f"!({are_durations(f'self.{low}', f'self.{high}')}) || duration(self.{low}) <= duration(self.{high})",
+            f"{low} %s is longer than {high} %s",
+            f"self.{low}",
+            f"self.{high}",
+        )
+    )
 
 
 class ShadowStep(Resource):
     """Copies of live requests go to the candidate; its answers reach nobody."""
 
-    model_config = {"json_schema_extra": rules(_DWELL_RULE)}
+    model_config = {"json_schema_extra": _not_longer("minDuration", "maxDuration")}
     percent: Percent = 100
     """Share of the requests that is mirrored."""
     min_duration: Duration = timedelta(minutes=10)
@@ -193,7 +224,7 @@ class ShadowStep(Resource):
 class CanaryStep(Resource):
     """The candidate answers a share of the live requests."""
 
-    model_config = {"json_schema_extra": rules(_DWELL_RULE)}
+    model_config = {"json_schema_extra": _not_longer("minDuration", "maxDuration")}
     weight: Annotated[int, Field(ge=1, le=99)]
     """Percentage of the live requests for the candidate."""
     min_duration: Duration = timedelta(minutes=10)
@@ -205,14 +236,7 @@ class CanaryStep(Resource):
 class FullStep(Resource):
     """The candidate answers all requests while the stable version is kept warm."""
 
-    model_config = {
-        "json_schema_extra": rules(
-            rule(
-                "!has(self.bake) || !has(self.maxDuration) || duration(self.bake) <= duration(self.maxDuration)",
-                shows="'bake ' + self.bake + ' is longer than maxDuration ' + self.maxDuration",
-            )
-        )
-    }
+    model_config = {"json_schema_extra": _not_longer("bake", "maxDuration")}
     bake: Duration = timedelta(minutes=15)
     """Time at 100 % before the candidate becomes the stable version; breaches still revert."""
     max_duration: Duration = timedelta(hours=1)
@@ -228,14 +252,7 @@ class StepKind(StrEnum):
 class Step(Resource):
     """One of shadow, canary and full."""
 
-    model_config = {
-        "json_schema_extra": rules(
-            rule(
-                "[has(self.shadow), has(self.canary), has(self.full)].filter(set, set).size() == 1",
-                "a step is exactly one of shadow, canary and full",
-            )
-        )
-    }
+    model_config = {"json_schema_extra": rules(exactly_one("a step", "shadow", "canary", "full"))}
     shadow: ShadowStep | None = None
     canary: CanaryStep | None = None
     full: FullStep | None = None
@@ -243,7 +260,7 @@ class Step(Resource):
     @model_validator(mode="after")
     def _exactly_one(self) -> Step:
         if sum(kind is not None for kind in (self.shadow, self.canary, self.full)) != 1:
-            raise ValueError("a step is exactly one of shadow, canary and full")
+            raise ValueError("a step has exactly one of shadow, canary and full")
         return self
 
     @property
@@ -284,6 +301,7 @@ class PolicyReference(Resource):
     """A RolloutPolicy in the namespace of the rollout."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the RolloutPolicy."""
 
 
 class DeletionPolicy(StrEnum):
@@ -292,24 +310,28 @@ class DeletionPolicy(StrEnum):
 
 
 _STEP_ORDER = rule(
-    "self.map(s, has(s.shadow) ? 'S' : has(s.canary) ? 'C' : 'F').join('').matches('^S*C*F$')",
-    shows="'steps must go shadow, canary, full with one full step at the end, but are: '"
-    " + self.map(s, has(s.shadow) ? 'shadow' : has(s.canary) ? 'canary' : 'full').join(', ')",
+    "self.map(s, has(s.full) ? 2 : has(s.canary) ? 1 : 0).isSorted() && self.filter(s, has(s.full)).size() == 1",
+    "steps must go shadow, canary, full with one full step at the end, but are %s",
+    "self.map(s, has(s.shadow) ? 'shadow' : has(s.canary) ? 'canary' : 'full')",
 )
 _WEIGHT_ORDER = rule(
     "self.filter(s, has(s.canary)).map(s, s.canary.weight).isSorted()",
-    shows="'canary weights may not fall from step to step, but are: '"
-    " + self.filter(s, has(s.canary)).map(s, string(s.canary.weight)).join(', ')",
+    "canary weights may not fall from step to step, but are %s",
+    "self.filter(s, has(s.canary)).map(s, s.canary.weight)",
 )
 _SELECTOR_MATCHES_TEMPLATE = rule(
     "!has(self.selector) || (has(self.template.metadata) && has(self.template.metadata.labels)"
     " && self.selector.matchLabels.all(k, k in self.template.metadata.labels"
     " && self.template.metadata.labels[k] == self.selector.matchLabels[k]))",
-    "selector.matchLabels must also stand, with the same values, in template.metadata.labels",
+    "template.metadata.labels must hold all of selector.matchLabels, %s",
+    "self.selector.matchLabels",
+    at=".selector",
 )
 _SELECTOR_STAYS = rule(
     "has(self.selector) == has(oldSelf.selector) && (!has(self.selector) || self.selector == oldSelf.selector)",
-    "selector cannot be changed: create another ModelRollout",
+    "selector cannot be changed from %s: create another ModelRollout",
+    "has(oldSelf.selector) ? oldSelf.selector.matchLabels : {}",
+    at=".selector",
 )
 
 
@@ -337,7 +359,7 @@ class ModelRolloutSpec(Resource):
     """Objectives that judge the candidate; the operator's defaults where not given."""
     paused: bool = False
     """Holds the rollout where it is. Breaches still revert."""
-    progress_deadline: Duration = timedelta(minutes=10)
+    progress_deadline: PositiveDuration = timedelta(minutes=10)
     """Time for the pods of a step to become Ready, after which the candidate is reverted."""
     drain: Duration = timedelta(seconds=5)
     """Time between the last request for a pod and its end; also its preStop pause where it has none."""
@@ -385,14 +407,8 @@ class Objective(Resource):
 
     model_config = {
         "json_schema_extra": rules(
-            rule(
-                "[has(self.ratio), has(self.quantile), has(self.rate)].filter(set, set).size() == 1",
-                "an objective measures exactly one of ratio, quantile and rate",
-            ),
-            rule(
-                "has(self.max) != has(self.min)",
-                "an objective has exactly one of max (good is below) and min (good is at or above)",
-            ),
+            exactly_one("an objective", "ratio", "quantile", "rate"),
+            exactly_one("an objective", "max", "min"),
         )
     }
     name: Name
@@ -412,7 +428,7 @@ class Objective(Resource):
     """Judge the difference candidate − stable instead of the candidate's own value."""
     unit: Annotated[str, Field(max_length=16)] = ""
     """Shown behind values: s, req/s, %."""
-    window: Duration = timedelta(seconds=60)
+    window: PositiveDuration = timedelta(seconds=60)
     """Replaces `$window` in the queries. A pass needs a whole window inside the step."""
     min_samples: Annotated[int, Field(ge=1)] = 100
     """Requests of the candidate in the window below which nothing is concluded."""
@@ -426,7 +442,7 @@ class Objective(Resource):
     @model_validator(mode="after")
     def _one_measure_one_target(self) -> Objective:
         if sum(measure is not None for measure in (self.ratio, self.quantile, self.rate)) != 1:
-            raise ValueError("an objective measures exactly one of ratio, quantile and rate")
+            raise ValueError("an objective has exactly one of ratio, quantile and rate")
         if (self.max is None) == (self.min is None):
             raise ValueError("an objective has exactly one of max and min")
         return self
@@ -462,7 +478,7 @@ class RolloutPolicySpec(Resource):
         ),
     ]
     """Judged together: a step is left only while all required ones pass on the same evidence."""
-    hold_after: Duration = timedelta(seconds=60)
+    hold_after: PositiveDuration = timedelta(seconds=60)
     """Time without fresh evidence after which a candidate with live traffic is set to weight 0."""
     on_deadline: OnDeadline = OnDeadline.ROLLBACK
     """What the end of a step's maxDuration does without proof."""
@@ -544,6 +560,7 @@ class StepState(StrEnum):
     PREPARING = "Preparing"
     SHIFTING = "Shifting"
     RUNNING = "Running"
+    PAUSED = "Paused"
     HELD = "Held"
     SWITCHING = "Switching"
     RETURNING = "Returning"
@@ -566,10 +583,14 @@ class StepStatus(Resource):
     """The current step and how far it has come."""
 
     index: int
+    """Place in `spec.steps`, from 0."""
     name: str
+    """The step as shown: shadow, canary 5%, full."""
     state: StepState
     state_since: Time
+    """When this state began."""
     entered_at: Time
+    """When the step was entered."""
     reached_at: Time | None = None
     """When its traffic was first confirmed; its deadline counts from here."""
     running_since: Time | None = None
@@ -582,50 +603,78 @@ class StepRecord(Resource):
     """A step that was entered, for the story of a deployment."""
 
     name: str
+    """The step as shown: shadow, canary 5%, full."""
     entered_at: Time
+    """When it was entered."""
     reached_at: Time | None = None
+    """When its traffic was first confirmed."""
     left_at: Time | None = None
+    """When it was left, in either direction."""
 
 
 class Interval(Resource):
     """A 95 % confidence interval."""
 
     low: float
+    """Lower end."""
     high: float
+    """Upper end."""
 
 
 class ObjectiveStatus(Resource):
     """One objective on the latest evidence."""
 
     name: str
+    """Name of the objective."""
     slo: str | None = None
+    """Its `slo`."""
     verdict: Verdict
+    """What the evidence says about the target."""
     reason: str
+    """Why, in one word."""
     required: bool = True
+    """Whether the step waits for it."""
     observed: float | None = None
+    """The candidate's value."""
     stable: float | None = None
+    """The stable version's value in the same window."""
     target: str
+    """The target as text: < 0.5."""
     unit: str = ""
+    """Unit of the values."""
     samples: float | None = None
+    """Requests of the candidate in the window."""
     interval: Interval | None = None
+    """95 % confidence interval of the judged value."""
     message: str
+    """The verdict in a sentence."""
     query: str
+    """PromQL that was asked, with the window filled in."""
     evidence_at: Time | None = None
+    """When the evidence was read."""
     window: str
+    """Window of the evidence."""
 
 
 class RollbackStatus(Resource):
     """A revert, with the times that the recovery objective is measured by."""
 
     deployment_id: str
+    """The deployment that was reverted."""
     reason: str
+    """Why, in one word."""
     objective: str | None = None
+    """The objective that was breached, if one was."""
     message: str
+    """Why, in a sentence."""
     breach_visible_at: Time
     """When the evidence of the breach was first readable, or the order to revert was given."""
     decided_at: Time
+    """When the revert was decided."""
     traffic_reverted_at: Time | None = None
+    """When all traffic was confirmed back on stable."""
     replica_set_reverted_at: Time | None = None
+    """When the candidate's pods were gone and stable at size."""
     traffic_seconds: float | None = None
     """Breach visible → traffic back on stable."""
     replica_set_seconds: float | None = None
@@ -636,78 +685,118 @@ class DeploymentStatus(Resource):
     """The attempt to bring one revision to all traffic."""
 
     id: str
+    """Names this attempt in events, metrics and MLflow."""
     revision: str
+    """Revision of the candidate."""
     model_version: str
+    """Version of the model, from `spec.model`."""
     generation: int
+    """Generation of `spec` that it brings out."""
     started_at: Time
+    """When it started."""
     ended_at: Time | None = None
+    """When it ended."""
     outcome: Outcome | None = None
+    """How it ended."""
     reason: str | None = None
+    """Why it ended so, in one word."""
     restarts_at_start: int = 0
     """Container restarts of the candidate before its first traffic."""
     steps: list[StepRecord] = []
+    """Steps entered so far, in order."""
 
 
 class TrafficStatus(Resource):
     """The split that is wanted, and since when the router was seen to have it."""
 
     candidate_weight: int
+    """Wanted percentage of live requests for the candidate."""
     mirror_percent: int
+    """Wanted percentage of requests that are mirrored to it."""
+    wanted_since: Time
+    """Since when this split is wanted."""
     confirmed_at: Time | None = None
+    """Since when the router was seen to have it."""
 
 
 class RetiringStatus(Resource):
     """A revision on its way out; scaled to zero a drain period after its last traffic."""
 
     revision: str
+    """The revision."""
     unreferenced_at: Time | None = None
+    """When its last traffic was confirmed gone."""
 
 
 class HistoryEntry(Resource):
     """A deployment that has ended."""
 
     deployment_id: str
+    """The deployment."""
     revision: str
+    """Revision of its candidate."""
     model_version: str
+    """Version of its model."""
     outcome: Outcome
+    """How it ended."""
     reason: str | None = None
+    """Why it ended so, in one word."""
     started_at: Time
+    """When it started."""
     ended_at: Time
+    """When it ended."""
 
 
 class ModelRolloutStatus(Resource):
     """What the operator has seen and decided."""
 
     observed_generation: int | None = None
+    """Generation of `spec` that this status speaks of."""
     phase: Phase = Phase.PENDING
     step_name: str | None = None
+    """The current step as shown: shadow, canary 5%, full."""
     weight: int = 0
     """Percentage of live requests on the candidate, as last confirmed at the router."""
     verdict: Verdict | None = None
+    """All required objectives together."""
     reason: str | None = None
+    """Why the phase is what it is, in one word."""
     next: str | None = None
+    """What happens next, and when."""
     message: str | None = None
+    """The state in a sentence."""
     deployments: int = 0
     """Deployments started so far; part of the next deployment id."""
     stable_revision: str | None = None
+    """Revision that answers what the candidate does not."""
     stable_version: str | None = None
+    """Version of its model."""
     candidate_revision: str | None = None
+    """Revision on trial, while there is one."""
     deployment: DeploymentStatus | None = None
     step: StepStatus | None = None
     traffic: TrafficStatus | None = None
     retiring: list[RetiringStatus] = []
+    """Revisions that still have pods but are no longer wanted."""
     objectives: list[ObjectiveStatus] = []
+    """One row an objective, on the latest evidence."""
     rollback: RollbackStatus | None = None
     """The latest revert."""
     handled_promote: str | None = None
+    """The last promote order that was carried out."""
     history: list[HistoryEntry] = []
+    """Deployments that have ended, latest first."""
     replicas: int = 0
+    """Pods of the stable version; read by autoscalers."""
     ready_replicas: int = 0
+    """Those that are Ready."""
     selector: str | None = None
+    """Selects the pods of the stable version; read by autoscalers."""
     conditions: Annotated[
         list[Condition],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
     ] = []
+    """Conditions as in metav1.Condition. Reconciling and Stalled are there only while true."""
 
 
 class ModelRollout(Resource):

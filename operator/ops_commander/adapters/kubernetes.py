@@ -1,0 +1,159 @@
+"""The Kubernetes API: one small client over the official one, with errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from ops_commander.core.names import FIELD_MANAGER
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused or could not be reached. `status` is 0 where there was no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}" if status else message)
+        self.status = status
+        self.message = message
+
+
+class NotFound(ApiError):
+    """The object does not exist."""
+
+
+class Conflict(ApiError):
+    """Somebody else was faster: read again."""
+
+
+class Invalid(ApiError):
+    """The object is refused as it is; asking again changes nothing."""
+
+
+_KINDS = {404: NotFound, 409: Conflict, 400: Invalid, 403: Invalid, 422: Invalid}
+
+_PATHS = {
+    "ModelRollout": ("apis/ops-commander.dev/v1alpha1", "modelrollouts"),
+    "RolloutPolicy": ("apis/ops-commander.dev/v1alpha1", "rolloutpolicies"),
+    "ReplicaSet": ("apis/apps/v1", "replicasets"),
+    "Service": ("api/v1", "services"),
+    "Pod": ("api/v1", "pods"),
+    "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
+    "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "Event": ("apis/events.k8s.io/v1", "events"),
+}
+
+
+async def load_configuration(kubeconfig: str | None = None) -> client.Configuration:
+    """In-cluster credentials where there are some, else those of kubeconfig."""
+    configuration = client.Configuration()
+    if kubeconfig is None:
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+            return configuration
+        except config.ConfigException:
+            pass
+    await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    return configuration
+
+
+class KubernetesApi:
+    """Requests by kind; every call has a deadline. Use as an async context manager."""
+
+    def __init__(self, configuration: client.Configuration, *, timeout: float = 10.0, connections: int = 32) -> None:
+        configuration.connection_pool_maxsize = connections
+        self._client = client.ApiClient(configuration)
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+
+    async def __aenter__(self) -> KubernetesApi:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._client.close()
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        return await self._request("GET", _path(kind, namespace, name))
+
+    async def find(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """The object, or None where it does not exist."""
+        try:
+            return await self.get(kind, namespace, name)
+        except NotFound:
+            return None
+
+    async def list(
+        self, kind: str, namespace: str | None, labels: Mapping[str, str] | None = None, *, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+        if limit is not None:
+            query["limit"] = str(limit)
+        answer = await self._request("GET", _path(kind, namespace), query=query)
+        items: list[dict[str, Any]] = answer.get("items") or []
+        return items
+
+    async def create(
+        self, kind: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {})}
+        return await self._request("POST", _path(kind, namespace), query=query, body=body)
+
+    async def apply(self, manifest: Mapping[str, Any], *, subresource: str = "") -> dict[str, Any]:
+        """Server-side apply; a resourceVersion in the manifest makes it an optimistic lock."""
+        metadata = manifest["metadata"]
+        path = _path(manifest["kind"], metadata["namespace"], metadata["name"]) + (
+            f"/{subresource}" if subresource else ""
+        )
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._request("PATCH", path, query=query, body=manifest, content_type=APPLY)
+
+    async def merge(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._request("PATCH", _path(kind, namespace, name), query=query, body=patch, content_type=MERGE)
+
+    async def replace(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._request("PUT", _path(kind, namespace, name), body=body)
+
+    async def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Delete in the background; gone already is fine."""
+        try:
+            await self._request("DELETE", _path(kind, namespace, name), body={"propagationPolicy": "Background"})
+        except NotFound:
+            return
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        pairs = list((query or {}).items())
+        request = await self._client.param_serialize(
+            method, f"/{path}", query_params=pairs, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        try:
+            response = await self._client.call_api(*request, _request_timeout=self._timeout)
+            await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ApiError(0, f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+        content: dict[str, Any] = json.loads(response.data) if response.data else {}
+        if response.status >= 400:
+            message = content.get("message") or response.reason or "no message"
+            raise _KINDS.get(response.status, ApiError)(response.status, message)
+        return content
+
+
+def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
+    prefix, plural = _PATHS[kind]
+    inside = f"/namespaces/{namespace}" if namespace else ""
+    return f"{prefix}{inside}/{plural}" + (f"/{name}" if name else "")

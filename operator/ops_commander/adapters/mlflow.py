@@ -1,0 +1,46 @@
+"""MLflow over its REST API: its client would cost the reconciling process a second and 76 MiB (docs/adr/0005)."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from ops_commander.core.snapshot import Check
+
+FINISHED = "FINISHED"
+
+
+class MLflow:
+    """A tracking server, asked about runs."""
+
+    def __init__(self, url: str, *, timeout: float = 5.0) -> None:
+        self._url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def verify_run(self, run_id: str) -> Check:
+        """Whether a run exists and is finished; not known while the server does not answer."""
+        try:
+            status, body = await self._get("runs/get", run_id=run_id)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            return Check("model", None, "MLflowUnreachable", f"run {run_id}: {type(error).__name__} from MLflow")
+        if status in (400, 404):
+            message = f"spec.model.runId is {run_id!r}: expected a run that exists in MLflow"
+            return Check("model", False, "ModelRunNotFound", message)
+        if status != 200:
+            return Check("model", None, "MLflowUnreachable", f"run {run_id}: MLflow answered {status}")
+        state = body.get("run", {}).get("info", {}).get("status", "?")
+        if state != FINISHED:
+            message = f"spec.model.runId is {run_id!r}: that run is {state}, expected {FINISHED}"
+            return Check("model", False, "ModelRunNotFinished", message)
+        return Check("model", True, "Verified", f"run {run_id} is {FINISHED} in MLflow")
+
+    async def _get(self, call: str, **query: str) -> tuple[int, dict[str, dict[str, dict[str, str]]]]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        async with self._session.get(f"{self._url}/api/2.0/mlflow/{call}", params=query) as response:
+            body = await response.json(content_type=None) if response.status == 200 else {}
+            return response.status, body
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,87 @@
+"""Prometheus: instant queries through prometheus-api-client, answers as rows by pod."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.adapters import Retry
+
+PodKey = tuple[str, str]
+"""Namespace and name of a pod."""
+
+PARALLEL_QUERIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One query's rows at one moment: a value for each pod, or a value for each bucket edge of each pod."""
+
+    at: datetime
+    values: Mapping[PodKey, float] = field(default_factory=dict)
+    buckets: Mapping[PodKey, Mapping[float, float]] = field(default_factory=dict)
+
+
+class QueryError(Exception):
+    """Prometheus gave no usable answer; the text says why."""
+
+
+class Prometheus:
+    """One Prometheus server. Queries run in a bounded pool of threads, each with a deadline."""
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self._timeout = timeout
+        self._pool = ThreadPoolExecutor(PARALLEL_QUERIES, thread_name_prefix="prometheus")
+        self._connection = PrometheusConnect(url=url.rstrip("/"), retry=Retry(total=0), timeout=timeout, method="POST")
+
+    async def query(self, promql: str, at: datetime) -> Answer:
+        """Rows at a moment. Raises QueryError when there is no answer in time."""
+        loop = asyncio.get_running_loop()
+        request = loop.run_in_executor(self._pool, self._ask, promql, at.timestamp())
+        try:
+            async with asyncio.timeout(self._timeout * 1.5):
+                rows = await request
+        except TimeoutError as error:
+            raise QueryError(f"no answer within {self._timeout * 1.5:.1f}s") from error
+        return parse(rows, at)
+
+    def _ask(self, promql: str, at: float) -> list[dict[str, Any]]:
+        try:
+            rows: list[dict[str, Any]] = self._connection.custom_query(
+                promql, params={"time": f"{at:.3f}", "timeout": f"{self._timeout:.3f}s"}
+            )
+        except (requests.RequestException, PrometheusApiClientException, ValueError, KeyError) as error:
+            raise QueryError(f"{type(error).__name__}: {str(error)[:300]}") from error
+        return rows
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._connection.close()
+
+
+def parse(rows: list[dict[str, Any]], at: datetime) -> Answer:
+    """Rows of an instant vector; those without a pod, and values that are not finite, say nothing."""
+    values: dict[PodKey, float] = {}
+    buckets: dict[PodKey, dict[float, float]] = {}
+    for row in rows:
+        labels = row.get("metric") or {}
+        sample = row.get("value")
+        if "namespace" not in labels or "pod" not in labels or not sample:
+            continue
+        value = float(sample[1])
+        if not math.isfinite(value):
+            continue
+        key = (labels["namespace"], labels["pod"])
+        if "le" in labels:
+            buckets.setdefault(key, {})[float(labels["le"])] = value
+        else:
+            values[key] = values.get(key, 0.0) + value
+    return Answer(at, values, buckets)

@@ -1,0 +1,88 @@
+"""`ops-commander run`: flags, each with an environment variable, into settings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+
+from ops_commander.api.fields import parse_duration
+from ops_commander.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_HELP = {
+    "prometheus-url": "Prometheus server that is asked for evidence",
+    "mlflow-url": "MLflow tracking server in which runs are verified; empty: they are not",
+    "namespaces": "comma-separated namespaces to serve; empty: all",
+    "lease-name": "Lease for leader election",
+    "lease-namespace": "namespace of the Lease",
+    "identity": "name of this process in the Lease and in Events",
+    "http-port": "port of /healthz, /readyz and /metrics",
+    "poll-interval": "pace of asking Prometheus",
+    "query-timeout": "deadline of one query",
+    "workers": "rollouts reconciled at the same time",
+    "log-level": "debug, info, warning or error",
+    "log-format": "json or text",
+    "kubeconfig": "kubeconfig file outside of a cluster",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
+    """One flag for each setting; its default is the environment's, then the built-in one."""
+    for flag, help_ in _HELP.items():
+        variable = f"OPS_COMMANDER_{flag.replace('-', '_').upper()}"
+        parser.add_argument(f"--{flag}", default=environment.get(variable), help=f"{help_} [{variable}]")
+    parser.set_defaults(handle=lambda arguments: _run(parser, arguments))
+
+
+def settings_from(arguments: argparse.Namespace) -> Settings:
+    """Settings from parsed flags. Raises ValueError naming the flag, the value and what was expected."""
+    given = {flag.replace("-", "_"): getattr(arguments, flag.replace("-", "_")) for flag in _HELP}
+    values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if not values.get("prometheus_url"):
+        raise ValueError("--prometheus-url is not set: expected the URL of a Prometheus server")
+    for name in ("http_port", "workers"):
+        if name in values:
+            values[name] = _number(name, str(values[name]))
+    for name in ("poll_interval", "query_timeout"):
+        if name in values:
+            values[name] = _duration(name, str(values[name]))
+    if "namespaces" in values:
+        values["namespaces"] = tuple(part.strip() for part in str(values["namespaces"]).split(",") if part.strip())
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise ValueError(f"--{name.replace('_', '-')} is {text!r}: expected a number above 0")
+    return int(text)
+
+
+def _duration(name: str, text: str) -> timedelta:
+    try:
+        value = parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"--{name.replace('_', '-')}: {error}") from error
+    if not value:
+        raise ValueError(f"--{name.replace('_', '-')} is {text!r}: expected more than 0")
+    return value
+
+
+def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    from ops_commander.runtime import app, logs
+
+    try:
+        settings = settings_from(arguments)
+        logs.configure(settings.log_level, settings.log_format)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        asyncio.run(app.main(settings))
+    except app.PartEnded as error:
+        log.critical("%s", error)
+        return 1
+    return 0

@@ -1,0 +1,63 @@
+"""`ops-commander abort|promote|retry`: orders of a person to one deployment, as annotations that name it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ops_commander.core import names
+
+Subparsers = Any
+_VERBS: dict[str, tuple[str, str]] = {
+    "abort": (names.ABORT, "revert the deployment under way"),
+    "promote": (names.PROMOTE, "leave the present step now"),
+    "retry": (names.RETRY, "try the reverted deployment's revision again"),
+}
+
+
+def add_commands(commands: Subparsers) -> None:
+    for verb, (_, help_) in _VERBS.items():
+        parser = commands.add_parser(verb, help=help_)
+        parser.add_argument("name", help="name of the ModelRollout")
+        parser.add_argument("-n", "--namespace", default="default")
+        parser.add_argument("--kubeconfig", default=None)
+        parser.set_defaults(handle=_handler(verb))
+
+
+def _handler(verb: str) -> Callable[[argparse.Namespace], int]:
+    return lambda arguments: asyncio.run(_order(verb, arguments))
+
+
+def order_for(verb: str, body: dict[str, Any]) -> str:
+    """The annotation's value. Raises ValueError where there is nothing for the verb to act on."""
+    status = body.get("status") or {}
+    deployment = status.get("deployment") or {}
+    outcome, name = deployment.get("outcome"), body["metadata"]["name"]
+    if verb == "retry":
+        if outcome != "RolledBack":
+            raise ValueError(f"{name}: no reverted deployment to retry (phase {status.get('phase', '?')})")
+        return str(deployment["id"])
+    if not deployment or outcome is not None:
+        raise ValueError(f"{name}: no deployment under way (phase {status.get('phase', '?')})")
+    identity = str(deployment["id"])
+    return f"{identity}/{status['step']['index']}" if verb == "promote" else identity
+
+
+async def _order(verb: str, arguments: argparse.Namespace) -> int:
+    from ops_commander.adapters.kubernetes import ApiError, KubernetesApi, load_configuration
+
+    annotation = _VERBS[verb][0]
+    async with KubernetesApi(await load_configuration(arguments.kubeconfig)) as api:
+        try:
+            body = await api.get("ModelRollout", arguments.namespace, arguments.name)
+            value = order_for(verb, body)
+            patch = {"metadata": {"annotations": {annotation: value}}}
+            await api.merge("ModelRollout", arguments.namespace, arguments.name, patch)
+        except (ApiError, ValueError) as error:
+            print(f"ops-commander {verb}: {error}", file=sys.stderr)
+            return 1
+    print(f"{verb} ordered for {value}")
+    return 0

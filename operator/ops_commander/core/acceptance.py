@@ -1,0 +1,55 @@
+"""Checks that need no I/O: what spec and the objects it names say of each other."""
+
+from __future__ import annotations
+
+from ops_commander.core import routes
+from ops_commander.core.snapshot import Check, Snapshot
+
+
+def spec_checks(snapshot: Snapshot, policy_problem: str | None) -> tuple[Check, ...]:
+    """Checks named after what they look at; all must pass before a candidate starts."""
+    return (_policy(policy_problem), _ports(snapshot), *_route(snapshot))
+
+
+def _policy(problem: str | None) -> Check:
+    if problem:
+        return Check("policy", False, "PolicyNotUsable", problem)
+    return Check("policy", True, "PolicyFound", "objectives are known")
+
+
+def _ports(snapshot: Snapshot) -> Check:
+    """A port that no container declares is a typing error; containers that declare none are trusted."""
+    wanted = snapshot.spec.service.target_port
+    declared: list[int] = [
+        port["containerPort"]
+        for container in snapshot.spec.template["spec"]["containers"]
+        for port in container.get("ports") or []
+        if isinstance(port, dict) and isinstance(port.get("containerPort"), int)
+    ]
+    if declared and wanted not in declared:
+        expected = " or ".join(str(port) for port in sorted(set(declared)))
+        message = f"spec.service.targetPort is {wanted}: expected {expected}, a containerPort of spec.template"
+        return Check("service", False, "ServicePortMismatch", message)
+    return Check("service", True, "ServicePortMatches", f"port {wanted}")
+
+
+def _route(snapshot: Snapshot) -> list[Check]:
+    """Only what is wrong in the objects themselves; what a Gateway reports may pass by itself."""
+    ours = {"RouteNotFound", "RoutePortMismatch", "RouteHasNoStableBackend"}
+    found = [problem for problem in routes.problems(snapshot) if problem.reason in ours]
+    if found:
+        return [Check("route", False, problem.reason, problem.message) for problem in found]
+    return [Check("route", True, "RouteUsable", f"HTTPRoute {routes.route_name(snapshot)}")]
+
+
+def template_refused(message: str) -> Check:
+    """The API server's own words about a pod template that it would not take."""
+    return Check("template", False, "InvalidTemplate", f"spec.template: {message}")
+
+
+def template_accepted() -> Check:
+    return Check("template", True, "TemplateValid", "the API server accepts the pod template")
+
+
+def template_unknown(message: str) -> Check:
+    return Check("template", None, "TemplateNotChecked", f"the dry run could not be made: {message}")

@@ -1,0 +1,86 @@
+"""decide: what was observed in, what to record and to do out. Everything that the operator does comes from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ops_commander.api.v1alpha1 import ModelRolloutStatus
+from ops_commander.core import names, story
+from ops_commander.core.desired import Action, SetFinalizers, actions_for, removal_actions, with_traffic
+from ops_commander.core.noted import noted
+from ops_commander.core.rules import RULES, Change, Occurrence
+from ops_commander.core.situation import Situation
+from ops_commander.core.snapshot import Snapshot
+
+LOOK_AGAIN = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Status is committed first; urgent actions go beside that commit, the others after it."""
+
+    rule: str
+    reason: str
+    message: str
+    status: ModelRolloutStatus | None = None
+    """None where there is nothing to write."""
+    urgent: tuple[Action, ...] = ()
+    actions: tuple[Action, ...] = ()
+    occurrences: tuple[Occurrence, ...] = ()
+    requeue_at: datetime | None = None
+
+
+def decide(snapshot: Snapshot, now: datetime) -> Decision:
+    """The decision for a snapshot at a moment. Pure: the same input gives the same decision."""
+    if snapshot.deleted_at is not None:
+        return _decide_removal(snapshot, now)
+    if names.FINALIZER not in snapshot.finalizers:
+        claim = SetFinalizers((*snapshot.finalizers, names.FINALIZER))
+        return Decision("claimed", "Claimed", "finalizer set", actions=(claim,), requeue_at=now)
+    observed, seen = noted(snapshot, now)
+    situation = Situation(observed, now)
+    change = _first_answer(situation)
+    status = with_traffic(situation, change.status)
+    urgent, actions = actions_for(situation, status)
+    status = story.told(situation, change, status)
+    return Decision(
+        rule=change.rule,
+        reason=change.reason,
+        message=change.message,
+        status=status if story.worth_writing(snapshot.status, status, now) else None,
+        urgent=tuple(urgent),
+        actions=tuple(actions),
+        occurrences=(*seen, *change.occurrences),
+        requeue_at=_requeue_at(situation, change, bool(urgent or actions)),
+    )
+
+
+def _first_answer(situation: Situation) -> Change:
+    for rule in RULES:
+        change = rule(situation)
+        if change is not None:
+            return change
+    raise AssertionError("the last rule always answers")
+
+
+def _requeue_at(situation: Situation, change: Change, acted: bool) -> datetime | None:
+    """After an act look soon at its effect; else when the rule says, or when a retiring revision is due."""
+    moments = [change.requeue_at] if change.requeue_at else []
+    waiting = situation.snapshot.status.retiring or not situation.is_confirmed
+    if acted or waiting:
+        moments.append(situation.now + LOOK_AGAIN)
+    return min(moments, default=None)
+
+
+def _decide_removal(snapshot: Snapshot, now: datetime) -> Decision:
+    if names.FINALIZER not in snapshot.finalizers:
+        return Decision("removed", "Removed", "deletion is up to others")
+    actions = removal_actions(Situation(snapshot, now))
+    return Decision(
+        "removed",
+        "Removing",
+        f"deletionPolicy {snapshot.spec.deletion_policy}",
+        actions=tuple(actions),
+        requeue_at=now + LOOK_AGAIN,
+    )

@@ -1,0 +1,56 @@
+"""Names, labels and annotations: one place, one name for each thing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ops_commander.api.v1alpha1 import GROUP, ModelRolloutSpec
+
+FIELD_MANAGER = "ops-commander"
+FINALIZER = f"{GROUP}/traffic"
+ROLLOUT_LABEL = f"{GROUP}/rollout"
+REVISION_LABEL = f"{GROUP}/revision"
+MODEL_LABEL = f"{GROUP}/model"
+MODEL_VERSION_LABEL = f"{GROUP}/model-version"
+DEPLOYMENT_ID = f"{GROUP}/deployment-id"
+RUN_ID = f"{GROUP}/run-id"
+ABORT = f"{GROUP}/abort"
+PROMOTE = f"{GROUP}/promote"
+RETRY = f"{GROUP}/retry"
+
+_REVISION_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_REVISION_LENGTH = 10
+
+
+def revision_of(spec: ModelRolloutSpec) -> str:
+    """Hash of what makes a revision: the pod template and the model. Safe in names and labels."""
+    content: dict[str, Any] = {
+        "template": spec.template,
+        "model": spec.model.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    number = int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big")
+    letters = []
+    for _ in range(_REVISION_LENGTH):
+        number, index = divmod(number, len(_REVISION_ALPHABET))
+        letters.append(_REVISION_ALPHABET[index])
+    return "".join(letters)
+
+
+def replica_set_name(rollout: str, revision: str) -> str:
+    return f"{rollout}-{revision}"
+
+
+def stable_service_name(rollout: str) -> str:
+    return f"{rollout}-stable"
+
+
+def candidate_service_name(rollout: str) -> str:
+    return f"{rollout}-candidate"
+
+
+def deployment_id(rollout: str, revision: str, number: int) -> str:
+    """Names one attempt; the number tells attempts with the same revision apart."""
+    return f"{rollout}-{revision}-{number}"

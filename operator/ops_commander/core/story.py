@@ -1,0 +1,218 @@
+"""Status as people and tools read it: phase, verdict, next, conditions. Derived, never a basis for decisions."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from ops_commander.api.conditions import ConditionType, State, merge_conditions
+from ops_commander.api.v1alpha1 import (
+    ModelRolloutStatus,
+    ObjectiveStatus,
+    Outcome,
+    Phase,
+    StepState,
+    Verdict,
+)
+from ops_commander.core import names, objectives, routes
+from ops_commander.core.rules import Change
+from ops_commander.core.situation import PROMOTING, Situation
+
+CANNOT_STEER_AFTER = timedelta(seconds=5)
+REFRESH_EVERY = timedelta(seconds=15)
+"""Observed values alone are written no more often than this."""
+
+ConditionRow = tuple[ConditionType, State, str, str]
+
+
+def told(situation: Situation, change: Change, status: ModelRolloutStatus) -> ModelRolloutStatus:
+    """The status with everything that is there to be read."""
+    snapshot = situation.snapshot
+    rows = situation.rows if situation.judged else status.objectives
+    phase = _phase(situation, change, status)
+    replica_sets = snapshot.replica_sets.values()
+    fields = {
+        "observed_generation": snapshot.generation,
+        "phase": phase,
+        "step_name": _step_name(situation, status),
+        "weight": _weight(status),
+        "verdict": _verdict(status, rows),
+        "reason": change.reason,
+        "next": change.next,
+        "message": change.message,
+        "objectives": rows,
+        "replicas": sum(view.current for view in replica_sets),
+        "ready_replicas": sum(view.ready for view in replica_sets),
+        "selector": f"{names.ROLLOUT_LABEL}={snapshot.name}",
+    }
+    updated = status.model_copy(update=fields)
+    wanted = _conditions(situation, change, updated)
+    conditions = merge_conditions(snapshot.status.conditions, wanted, generation=snapshot.generation, now=situation.now)
+    return updated.model_copy(update={"conditions": conditions})
+
+
+def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, now: datetime) -> bool:
+    """Whether a commit says something new: a change of state at once, mere numbers now and then."""
+    if old == new:
+        return False
+    if _without_numbers(old) != _without_numbers(new):
+        return True
+    read = [row.evidence_at for row in old.objectives if row.evidence_at]
+    return not read or now >= max(read) + REFRESH_EVERY
+
+
+def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
+    quiet = {"observed": None, "stable": None, "samples": None, "message": "", "evidence_at": None}
+    return status.model_copy(
+        update={
+            "message": None,
+            "objectives": [row.model_copy(update=quiet) for row in status.objectives],
+            "conditions": [condition.model_copy(update={"message": ""}) for condition in status.conditions],
+        }
+    )
+
+
+def _phase(situation: Situation, change: Change, status: ModelRolloutStatus) -> Phase:
+    if status.step is not None:
+        return _phase_of_step(status.step.state, change)
+    if situation.deployment is None and change.rule == "unverified":
+        return Phase.PAUSED if change.reason == "Paused" else Phase.DEGRADED
+    if status.deployment and status.deployment.outcome is Outcome.ROLLED_BACK:
+        return Phase.ROLLED_BACK
+    if status.stable_revision == situation.revision:
+        return Phase.COMPLETED
+    return Phase.PENDING
+
+
+def _phase_of_step(state: StepState, change: Change) -> Phase:
+    if state is StepState.LAUNCHING:
+        return Phase.DEGRADED if change.reason == "ProgressDeadlineExceeded" else Phase.LAUNCHING
+    if state in PROMOTING:
+        return Phase.PROMOTING
+    special = {
+        StepState.REVERTING: Phase.ROLLING_BACK,
+        StepState.HELD: Phase.HELD,
+        StepState.PAUSED: Phase.PAUSED,
+    }
+    return special.get(state, Phase.PROGRESSING)
+
+
+def _step_name(situation: Situation, status: ModelRolloutStatus) -> str | None:
+    if status.step is None:
+        return None
+    if status.step.state is StepState.LAUNCHING:
+        return "launch"
+    return f"{status.step.index + 1}/{len(situation.snapshot.spec.steps)} {status.step.name}"
+
+
+def _weight(status: ModelRolloutStatus) -> int:
+    """The confirmed weight; while one is on its way, the one before."""
+    if status.traffic is None:
+        return 0
+    return status.traffic.candidate_weight if status.traffic.confirmed_at else status.weight
+
+
+def _verdict(status: ModelRolloutStatus, rows: list[ObjectiveStatus]) -> Verdict | None:
+    return objectives.overall(rows) if rows and status.step is not None else status.verdict if rows else None
+
+
+def _conditions(situation: Situation, change: Change, status: ModelRolloutStatus) -> list[ConditionRow]:
+    kind = ConditionType
+    under_way = status.step is not None
+    ready = _ready(situation, status)
+    stalled = _stalled(change, status)
+    reconciling = not stalled and (under_way or not ready)
+    progressing: ConditionRow = (
+        kind.PROGRESSING,
+        "True" if under_way else "False",
+        change.reason,
+        change.message,
+    )
+    return [
+        (kind.READY, "True" if ready else "False", change.reason, change.message),
+        (kind.RECONCILING, "True" if reconciling else "False", change.reason, change.message),
+        (kind.STALLED, "True" if stalled else "False", change.reason, change.message),
+        *_checked(situation),
+        progressing,
+        _slos_met(status),
+        _traffic_synced(situation, status),
+        _rolled_back(status),
+    ]
+
+
+def _ready(situation: Situation, status: ModelRolloutStatus) -> bool:
+    """The wanted version serves all traffic from enough pods."""
+    if status.step is not None or status.stable_revision != situation.revision:
+        return False
+    view = situation.replica_set(status.stable_revision)
+    serving = view is not None and view.ready >= situation.snapshot.spec.replicas
+    return serving and status.traffic is not None and status.traffic.confirmed_at is not None
+
+
+def _stalled(change: Change, status: ModelRolloutStatus) -> bool:
+    if change.rule == "latched":
+        return True
+    if change.rule == "unverified":
+        return change.next == "correct the field named"
+    return change.reason == "ProgressDeadlineExceeded" and status.step is not None
+
+
+def _checked(situation: Situation) -> list[ConditionRow]:
+    """Accepted speaks of what spec and its references say, Verified of the artifact."""
+    rows: list[ConditionRow] = []
+    for kind, of_artifact in ((ConditionType.ACCEPTED, False), (ConditionType.VERIFIED, True)):
+        checks = [check for check in situation.snapshot.checks if (check.name == "model") is of_artifact]
+        failed = [check for check in checks if check.passed is False]
+        unknown = [check for check in checks if check.passed is None]
+        if failed:
+            rows.append((kind, "False", failed[0].reason, "; ".join(check.message for check in failed)))
+        elif unknown:
+            rows.append((kind, "Unknown", unknown[0].reason, "; ".join(check.message for check in unknown)))
+        else:
+            message = "; ".join(check.message for check in checks) or "nothing to check"
+            rows.append((kind, "True", kind.value, message))
+    return rows
+
+
+def _slos_met(status: ModelRolloutStatus) -> ConditionRow:
+    kind = ConditionType.SLOS_MET
+    rows = [row for row in status.objectives if row.required]
+    if not rows:
+        return (kind, "Unknown", "NoEvidence", "no objective has been judged yet")
+    verdict = objectives.overall(rows)
+    state: State = {Verdict.PASS: "True", Verdict.FAIL: "False"}.get(verdict, "Unknown")  # type: ignore[assignment]
+    decisive = [row for row in rows if row.verdict is verdict] or rows
+    message = "; ".join(f"{row.name}: {row.message}" for row in decisive)
+    return (kind, state, decisive[0].reason, message)
+
+
+def _traffic_synced(situation: Situation, status: ModelRolloutStatus) -> ConditionRow:
+    kind, traffic = ConditionType.TRAFFIC_SYNCED, status.traffic
+    wrong = routes.problems(situation.snapshot)
+    if traffic is None:
+        return (kind, "Unknown", "NoTraffic", "no version is live yet")
+    split = routes.Split(traffic.candidate_weight, traffic.mirror_percent)
+    if wrong:
+        return (kind, "False", wrong[0].reason, "; ".join(problem.message for problem in wrong))
+    if traffic.confirmed_at is None:
+        late = situation.now > traffic.wanted_since + CANNOT_STEER_AFTER
+        message = f"no Gateway has taken in the route for {split}"
+        return (kind, "False", "CannotSteer" if late else "Shifting", message)
+    return (kind, "True", "Confirmed", f"router has {split}")
+
+
+def cannot_steer(status: ModelRolloutStatus) -> bool:
+    """Whether the latest word is that the router does not follow."""
+    return any(
+        condition.type == ConditionType.TRAFFIC_SYNCED and condition.reason == "CannotSteer"
+        for condition in status.conditions
+    )
+
+
+def _rolled_back(status: ModelRolloutStatus) -> ConditionRow:
+    kind, rollback = ConditionType.ROLLED_BACK, status.rollback
+    if rollback is None:
+        return (kind, "False", "NoRollback", "the latest deployment was not reverted")
+    if rollback.replica_set_reverted_at is None:
+        return (kind, "Unknown", rollback.reason, f"{rollback.deployment_id} is being reverted: {rollback.message}")
+    times = f"traffic after {rollback.traffic_seconds}s, ReplicaSet after {rollback.replica_set_seconds}s"
+    return (kind, "True", rollback.reason, f"{rollback.deployment_id}: {rollback.message}; {times}")

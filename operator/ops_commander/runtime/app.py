@@ -1,0 +1,187 @@
+"""The composition root: builds every part and runs them together. One part failing ends the process.
+
+Crash-only: a part that cannot go on takes the process down, and the Deployment starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+from kubernetes.aio import client
+
+from ops_commander.adapters.cluster import Cluster
+from ops_commander.adapters.kubernetes import KubernetesApi, NotFound, load_configuration
+from ops_commander.adapters.mlflow import MLflow
+from ops_commander.adapters.prometheus import Prometheus
+from ops_commander.runtime import clock, handlers, http, metrics
+from ops_commander.runtime.events import EventPoster
+from ops_commander.runtime.evidence import EvidenceBook
+from ops_commander.runtime.handlers import Rollouts
+from ops_commander.runtime.leader import Election
+from ops_commander.runtime.observer import Observer
+from ops_commander.runtime.poller import Poller
+from ops_commander.runtime.reconciler import Reconciler
+from ops_commander.runtime.settings import Settings
+from ops_commander.runtime.workqueue import Key, WorkQueue
+
+log = logging.getLogger(__name__)
+
+RELIST_EVERY = 300.0
+REQUIRED = ("ModelRollout", "RolloutPolicy", "HTTPRoute")
+
+
+class PartEnded(Exception):
+    """A part that should run for ever has ended."""
+
+
+@dataclass
+class Operator:
+    """All parts of one process."""
+
+    settings: Settings
+    configuration: client.Configuration
+    api: KubernetesApi
+    prometheus: Prometheus
+    mlflow: MLflow | None
+
+    def __post_init__(self) -> None:
+        self.queue = WorkQueue()
+        self.rollouts = Rollouts()
+        self.cluster = Cluster(self.api)
+        self.book = EvidenceBook(since=clock.now())
+        self.events = EventPoster(self.api, self.settings.identity, clock.now)
+        self.observer = Observer(self.cluster, self.mlflow, self.book, clock.now, self.settings.stale_after)
+        self.reconciler = Reconciler(self.cluster, self.observer, self.events, self.queue, clock.now)
+        self._watching = asyncio.Event()
+        self.election = Election(
+            self.api,
+            self.settings.lease_namespace,
+            self.settings.lease_name,
+            self.settings.identity,
+            clock.now,
+        )
+        self.poller = Poller(
+            self.prometheus, self.book, interval=self.settings.poll_interval, clock=clock.now, wake=self._wake
+        )
+
+    def _wake(self, key: Key) -> None:
+        """Evidence goes before routine: a revert must not queue behind it."""
+        self.queue.add(key, urgent=True)
+
+    async def run(self) -> None:
+        """Until cancelled, or until a part ends."""
+        runner = await http.serve(self.settings.http_port, self._unhealthy, self._unready)
+        parts: list[tuple[str, Coroutine[Any, Any, None]]] = [
+            ("watches", self._watch()),
+            ("election", self.election.run()),
+            ("workers", self._work_while_leading()),
+            ("events", self.events.run()),
+        ]
+        tasks = [asyncio.create_task(part, name=name) for name, part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                raise PartEnded(f"{task.get_name()} ended: {error or 'no error given'}") from error
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await runner.cleanup()
+
+    async def _watch(self) -> None:
+        registry = handlers.registry(self.rollouts, self.queue.add, lambda: clock.now().timestamp())
+        _log_in(registry, self.configuration)
+        await handlers.watch(registry, self.settings.namespaces, self._watching)
+
+    async def _work_while_leading(self) -> None:
+        """Standbys watch and queue; only the leader takes keys off."""
+        metrics.is_leader.set(0)
+        await self.election.leading.wait()
+        metrics.is_leader.set(1)
+        self.book.since = clock.now()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.poller.run())
+            group.create_task(self._relist())
+            for _ in range(self.settings.workers):
+                group.create_task(self.reconciler.work())
+
+    async def _relist(self) -> None:
+        while True:
+            namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
+            for namespace in namespaces:
+                for key in await self.cluster.rollouts(namespace):
+                    self.rollouts.add(key)
+                    self.queue.add(key)
+            await asyncio.sleep(RELIST_EVERY)
+
+    def _unhealthy(self) -> str | None:
+        """That the loop answers is all: a watch that fails ends the process by itself."""
+        return None
+
+    def _unready(self) -> str | None:
+        return None if self._watching.is_set() else "the watches have not started yet"
+
+
+def _log_in(registry: kopf.OperatorRegistry, configuration: client.Configuration) -> None:
+    """kopf uses the very credentials that the rest of the process has."""
+
+    @kopf.on.login(registry=registry)  # type: ignore[arg-type]
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        token = await configuration.get_api_key_with_prefix("BearerToken")
+        scheme, _, value = (token or "").rpartition(" ")
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            scheme=scheme or ("Bearer" if value else None),
+            token=value or None,
+        )
+
+
+@asynccontextmanager
+async def operator(settings: Settings) -> AsyncIterator[Operator]:
+    """An operator with its connections, closed at the end."""
+    configuration = await load_configuration(settings.kubeconfig or None)
+    prometheus = Prometheus(settings.prometheus_url, timeout=settings.query_timeout.total_seconds())
+    mlflow = MLflow(settings.mlflow_url) if settings.mlflow_url else None
+    async with KubernetesApi(configuration) as api:
+        try:
+            yield Operator(settings, configuration, api, prometheus, mlflow)
+        finally:
+            prometheus.close()
+            if mlflow:
+                await mlflow.close()
+
+
+async def _require_resources(api: KubernetesApi, settings: Settings) -> None:
+    """Fail at once, and clearly, where a CRD is missing or may not be read."""
+    namespace = settings.namespaces[0] if settings.namespaces else None
+    for kind in REQUIRED:
+        try:
+            await api.list(kind, namespace, limit=1)
+        except NotFound as error:
+            raise PartEnded(f"the cluster has no {kind}: install its CRD first") from error
+
+
+async def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    async with operator(settings) as parts:
+        await _require_resources(parts.api, settings)
+        running = asyncio.create_task(parts.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        log.info("stopped")

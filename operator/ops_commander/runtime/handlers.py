@@ -1,0 +1,120 @@
+"""The only room that knows kopf: watches put keys on the queue, and do nothing else.
+
+kopf drops deletions that fall into a gap of a watch, so the queue is also filled by a full relist now and
+then; and the reconciler reads every object fresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import kopf
+
+from ops_commander.api.v1alpha1 import GROUP, VERSION
+from ops_commander.core.names import ROLLOUT_LABEL
+from ops_commander.runtime import metrics
+from ops_commander.runtime.workqueue import Key
+
+log = logging.getLogger(__name__)
+
+
+class Stateless(kopf.DiffBaseStorage, kopf.ProgressStorage):
+    """Keeps kopf from writing anything: no annotations, no status, no finalizers."""
+
+    def build(self, *, body: Any, extra_fields: Any = None, ignored_fields: Any = None) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is stored."""
+
+    def purge(self, **_: Any) -> None:
+        """Nothing was stored."""
+
+    def touch(self, **_: Any) -> None:
+        """Nothing is touched."""
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf as an informer: nothing posted, nothing stored, quick to notice a broken watch."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.peering.standalone = True
+    chosen.scanning.disabled = True
+    chosen.watching.reconnect_backoff = 0.5
+    chosen.networking.request_timeout = 30
+    chosen.networking.connect_timeout = 5
+    chosen.networking.error_backoffs = (0.5, 1, 2, 4, 8, 8, 8, 8)
+    chosen.queueing.idle_timeout = 1.0
+    chosen.persistence.diffbase_storage = Stateless()
+    chosen.persistence.progress_storage = Stateless()
+    chosen.persistence.finalizer = f"{GROUP}/never-used"
+    return chosen
+
+
+class Rollouts:
+    """Which rollouts exist, as far as watches and relists have told."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def add(self, key: Key) -> None:
+        self._names.setdefault(key[0], set()).add(key[1])
+
+    def discard(self, key: Key) -> None:
+        self._names.get(key[0], set()).discard(key[1])
+
+    def of(self, namespace: str) -> list[Key]:
+        return [(namespace, name) for name in self._names.get(namespace, ())]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, tuple) and key[1] in self._names.get(key[0], ())
+
+
+def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable[[], float]) -> kopf.OperatorRegistry:
+    """Watches of everything that may change a decision."""
+    watched = kopf.OperatorRegistry()
+
+    @kopf.on.event(GROUP, VERSION, "modelrollouts", registry=watched)
+    async def rollout_changed(type: str | None, namespace: str, name: str, **_: Any) -> None:
+        metrics.last_watch_event.set(clock())
+        key = (namespace, name)
+        rollouts.discard(key) if type == "DELETED" else rollouts.add(key)
+        enqueue(key)
+
+    @kopf.on.event("apps", "v1", "replicasets", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
+    @kopf.on.event("", "v1", "services", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
+    async def object_changed(namespace: str, labels: Mapping[str, str], **_: Any) -> None:
+        metrics.last_watch_event.set(clock())
+        key = (namespace, labels[ROLLOUT_LABEL])
+        if key in rollouts:
+            enqueue(key)
+
+    @kopf.on.event(GROUP, VERSION, "rolloutpolicies", registry=watched)
+    @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", registry=watched)
+    async def reference_changed(namespace: str, **_: Any) -> None:
+        metrics.last_watch_event.set(clock())
+        for key in rollouts.of(namespace):
+            enqueue(key)
+
+    return watched
+
+
+async def watch(registered: kopf.OperatorRegistry, namespaces: tuple[str, ...], ready: asyncio.Event) -> None:
+    """Run the watches until cancelled; `ready` is set once they start. Ends when one cannot be kept up."""
+    await kopf.operator(
+        registry=registered,
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        ready_flag=ready,
+    )

@@ -1,0 +1,157 @@
+"""reconcile(key): observe, decide, act, report, requeue. The only place where decisions meet the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from ops_commander.adapters.cluster import Cluster
+from ops_commander.adapters.kubernetes import ApiError, Conflict
+from ops_commander.api.conditions import ConditionType, merge_conditions
+from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
+from ops_commander.core.decide import Decision, decide
+from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SteerRoute
+from ops_commander.core.snapshot import Snapshot
+from ops_commander.runtime import logs, metrics
+from ops_commander.runtime.events import EventPoster, Subject
+from ops_commander.runtime.observer import Observer, describe
+from ops_commander.runtime.workqueue import Key, WorkQueue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Reconciler:
+    """Brings one rollout one step further, and says when to look again."""
+
+    cluster: Cluster
+    observer: Observer
+    events: EventPoster
+    queue: WorkQueue
+    clock: Callable[[], datetime]
+
+    async def work(self) -> None:
+        """One worker: keys from the queue until cancelled. A failure is retried with backoff, never lost."""
+        while True:
+            key = await self.queue.get()
+            metrics.queue_depth.set(len(self.queue))
+            try:
+                with metrics.reconcile_seconds.time():
+                    await self.reconcile(key)
+                self.queue.succeeded(key)
+            except Conflict:
+                self.queue.add_after(key, 0.02)
+            except ApiError as error:
+                metrics.reconcile_errors.labels("api").inc()
+                log.warning("not reconciled, again in %.1fs: %s", self.queue.retry(key), error)
+            except Exception:
+                metrics.reconcile_errors.labels("bug").inc()
+                log.exception("not reconciled, again in %.1fs", self.queue.retry(key))
+            finally:
+                self.queue.done(key)
+
+    async def reconcile(self, key: Key) -> None:
+        logs.about(namespace=key[0], rollout=key[1])
+        # 1. observe
+        body = await self.cluster.rollout(*key)
+        if body is None:
+            self.observer.forget(key)
+            metrics.hide(key)
+            return
+        try:
+            snapshot = await self.observer.snapshot(body)
+        except ValidationError as error:
+            await self._refuse(key, body, error)
+            return
+        # 2. decide
+        now = self.clock()
+        decision = decide(snapshot, now)
+        deployment = (decision.status or snapshot.status).deployment
+        logs.about(namespace=key[0], rollout=key[1], deployment_id=deployment.id if deployment else "")
+        # 3. act
+        await self._act(key, snapshot, decision)
+        # 4. report
+        self._report(key, snapshot, decision)
+        # 5. requeue
+        if decision.requeue_at is not None:
+            self.queue.add_after(key, (decision.requeue_at - now).total_seconds())
+
+    async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
+        """Intent is committed before the act; taking traffic off a candidate does not wait for that."""
+        version, _ = await asyncio.gather(
+            self._commit(key, snapshot, decision), self._carry_out(key, snapshot, decision.urgent)
+        )
+        if version is not None:
+            await self._carry_out(key, snapshot, decision.actions)
+
+    async def _commit(self, key: Key, snapshot: Snapshot, decision: Decision) -> str | None:
+        if decision.status is None:
+            return snapshot.resource_version
+        return await self.cluster.commit(*key, snapshot.resource_version, decision.status)
+
+    async def _carry_out(self, key: Key, snapshot: Snapshot, actions: tuple[Action, ...]) -> None:
+        for action in actions:
+            await self.cluster.carry_out(*key, snapshot.resource_version, action)
+            log.info("done: %s", named(action), extra={"action": type(action).__name__})
+
+    def _report(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
+        status = decision.status or snapshot.status
+        metrics.show(key, status)
+        metrics.count(key, status, decision.occurrences)
+        subject = Subject(*key, snapshot.uid, snapshot.resource_version)
+        for occurrence in decision.occurrences:
+            level = logging.WARNING if occurrence.warning else logging.INFO
+            details = {"rule": decision.rule, "reason": occurrence.reason}
+            log.log(level, "%s: %s", occurrence.reason, occurrence.message, extra=details)
+            self.events.post(subject, occurrence)
+
+    async def _refuse(self, key: Key, body: Mapping[str, Any], error: ValidationError) -> None:
+        """A spec that the API server let through but the models do not: said in status, nothing done."""
+        message = describe(error)
+        log.error("spec refused: %s", message)
+        metadata, generation = body["metadata"], body["metadata"].get("generation", 1)
+        try:
+            known = ModelRolloutStatus.model_validate(body.get("status") or {})
+        except ValidationError:
+            known = ModelRolloutStatus()
+        conditions = merge_conditions(
+            known.conditions,
+            [
+                (ConditionType.READY, "False", "InvalidSpec", message),
+                (ConditionType.STALLED, "True", "InvalidSpec", message),
+                (ConditionType.ACCEPTED, "False", "InvalidSpec", message),
+            ],
+            generation=generation,
+            now=self.clock(),
+        )
+        changes = {
+            "phase": Phase.DEGRADED,
+            "reason": "InvalidSpec",
+            "message": message,
+            "conditions": conditions,
+            "observed_generation": generation,
+        }
+        refused = known.model_copy(update=changes)
+        if refused != known:
+            await self.cluster.commit(*key, metadata["resourceVersion"], refused)
+
+
+def named(action: Action) -> str:
+    """An action in words, for the log."""
+    if isinstance(action, Apply):
+        metadata = action.manifest["metadata"]
+        return f"apply {action.manifest['kind']} {metadata['name']}"
+    if isinstance(action, Scale):
+        return f"scale ReplicaSet {action.name} to {action.replicas}"
+    if isinstance(action, SteerRoute):
+        return f"steer HTTPRoute {action.name}"
+    if isinstance(action, Delete):
+        return f"delete {action.kind} {action.name}"
+    assert isinstance(action, SetFinalizers)
+    return f"set finalizers {list(action.finalizers)}"

@@ -1,0 +1,32 @@
+"""How one operator process runs: flags, each with an environment variable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every field is a flag of `ops-commander run` and a variable OPS_COMMANDER_<NAME>."""
+
+    prometheus_url: str
+    mlflow_url: str = ""
+    """Empty: runs are not verified."""
+    namespaces: tuple[str, ...] = ()
+    """Empty: all namespaces."""
+    lease_name: str = "ops-commander"
+    lease_namespace: str = "default"
+    identity: str = "ops-commander"
+    http_port: int = 8080
+    poll_interval: timedelta = timedelta(seconds=5)
+    query_timeout: timedelta = timedelta(seconds=4)
+    workers: int = 16
+    log_level: str = "info"
+    log_format: str = "json"
+    kubeconfig: str = ""
+
+    @property
+    def stale_after(self) -> timedelta:
+        """An answer is stale when two later polls should have replaced it."""
+        return 3 * self.poll_interval + self.query_timeout

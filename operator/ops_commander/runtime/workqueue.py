@@ -1,0 +1,109 @@
+"""A keyed queue: each key at most once waiting and once at work, with delays, backoff and a fast lane."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+FIRST_BACKOFF = 0.2
+LONGEST_BACKOFF = 30.0
+
+
+class WorkQueue:
+    """Keys to reconcile. Times are those of the event loop."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or asyncio.get_running_loop().time
+        self._urgent: deque[Key] = deque()
+        self._waiting: deque[Key] = deque()
+        self._queued: set[Key] = set()
+        self._at_work: set[Key] = set()
+        self._again: dict[Key, bool] = {}
+        self._due: dict[Key, float] = {}
+        self._timers: list[tuple[float, int, Key]] = []
+        self._failures: dict[Key, int] = {}
+        self._order = itertools.count()
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    def add(self, key: Key, *, urgent: bool = False) -> None:
+        """Reconcile as soon as a worker is free; again if it is being reconciled right now."""
+        if key in self._at_work:
+            self._again[key] = urgent or self._again.get(key, False)
+            return
+        if key in self._queued:
+            if urgent and key not in self._urgent:
+                self._waiting.remove(key)
+                self._urgent.append(key)
+            return
+        self._queued.add(key)
+        (self._urgent if urgent else self._waiting).append(key)
+        self._wake.set()
+
+    def add_after(self, key: Key, delay: float) -> None:
+        """Reconcile after a delay in seconds; the earliest wish counts."""
+        if delay <= 0:
+            self.add(key)
+            return
+        due = self._clock() + delay
+        known = self._due.get(key)
+        if known is not None and known <= due:
+            return
+        self._due[key] = due
+        heapq.heappush(self._timers, (due, next(self._order), key))
+        self._wake.set()
+
+    def retry(self, key: Key) -> float:
+        """After a failure: the delay chosen, doubling up to half a minute."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 10))
+        self.add_after(key, delay)
+        return delay
+
+    def succeeded(self, key: Key) -> None:
+        self._failures.pop(key, None)
+
+    async def get(self) -> Key:
+        """The next key; call `done` when it has been worked on."""
+        while True:
+            self._release_due()
+            for lane in (self._urgent, self._waiting):
+                if lane:
+                    key = lane.popleft()
+                    self._queued.discard(key)
+                    self._due.pop(key, None)
+                    self._at_work.add(key)
+                    return key
+            await self._sleep_until_due()
+
+    def done(self, key: Key) -> None:
+        self._at_work.discard(key)
+        if key in self._again:
+            self.add(key, urgent=self._again.pop(key))
+
+    def _release_due(self) -> None:
+        now = self._clock()
+        while self._timers and self._timers[0][0] <= now:
+            due, _, key = heapq.heappop(self._timers)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.add(key)
+
+    async def _sleep_until_due(self) -> None:
+        """Any worker that wakes clears the flag, so a release must wake the others again."""
+        self._wake.clear()
+        delay = self._timers[0][0] - self._clock() if self._timers else None
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            self._wake.set()
