@@ -48,25 +48,20 @@ class Cluster:
         """Read all at once. Raises ApiError if any of it cannot be read: a half view decides nothing."""
         labels = {names.ROLLOUT_LABEL: rollout}
         stable, candidate = names.stable_service_name(rollout), names.candidate_service_name(rollout)
-        (
-            replica_sets,
-            pods,
-            stable_view,
-            candidate_view,
-            stable_slices,
-            candidate_slices,
-            route,
-            policy,
-        ) = await asyncio.gather(
+        objects = asyncio.gather(
             self._api.list("ReplicaSet", namespace, labels),
             self._api.list("Pod", namespace, labels),
-            self._api.find("Service", namespace, stable),
-            self._api.find("Service", namespace, candidate),
-            self._slices(namespace, stable),
-            self._slices(namespace, candidate),
             self._api.find("HTTPRoute", namespace, route_name),
             self._policy(namespace, policy_name),
         )
+        services = asyncio.gather(
+            self._api.find("Service", namespace, stable),
+            self._slices(namespace, stable),
+            self._api.find("Service", namespace, candidate),
+            self._slices(namespace, candidate),
+        )
+        (replica_sets, pods, route, policy), behind = await asyncio.gather(objects, services)
+        stable_view, stable_slices, candidate_view, candidate_slices = behind
         revisions = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
         return Surroundings(
             replica_sets=_replica_set_views(replica_sets, pods),
@@ -198,7 +193,7 @@ def _service_view(
         return None
     ready: dict[str, int] = {}
     for endpoint in (endpoint for item in slices for endpoint in item.get("endpoints") or []):
-        pod = (endpoint.get("targetRef") or {}).get("name")
+        pod = str((endpoint.get("targetRef") or {}).get("name"))
         if pod in revisions and (endpoint.get("conditions") or {}).get("ready", True):
             ready[revisions[pod]] = ready.get(revisions[pod], 0) + 1
     return ServiceView(service, ready)

@@ -76,23 +76,27 @@ def _type(node: Schema) -> str:
         return "duration (> 0)" if any(rule["rule"].endswith(NOT_ZERO) for rule in node[RULES]) else "duration"
     kind: str = node["type"]
     if kind == "array":
-        return f"list of {_type(node['items'])}{_limits(node, 'Items')}"
+        return f"list of {_type(node['items'])}{_entries(node, 'Items')}"
     if isinstance(node.get("additionalProperties"), dict):
-        return f"map to {_type(node['additionalProperties'])}{_limits(node, 'Properties')}"
+        return f"map to {_type(node['additionalProperties'])}{_entries(node, 'Properties')}"
     if node.get("format") == "date-time":
         return "time"
     if kind == "string":
-        return f"string{_limits(node, 'Length')}"
+        length = _span(node, "Length")
+        return f"string ({length} characters)" if length else "string"
     if kind in ("integer", "number"):
         return f"{kind}{_range(node)}"
     return kind
 
 
-def _limits(node: Schema, what: str) -> str:
-    low, high = node.get(f"min{what}"), node.get(f"max{what}")
-    if high is None:
-        return ""
-    return f" ({low}–{high})" if low is not None else f" (≤ {high})"
+def _entries(node: Schema, what: str) -> str:
+    span = _span(node, what)
+    return f", {span} entries" if span else ""
+
+
+def _span(node: Schema, what: str) -> str:
+    low, high = node.get(f"min{what}", 0), node.get(f"max{what}")
+    return "" if high is None else f"{low}–{high}"
 
 
 def _range(node: Schema) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ops_commander.api import reference, schema
+from ops_commander.api.v1alpha1 import GROUP
 
 _HEADER = "# Generated from operator/ops_commander/api by `ops-commander crd`; do not edit.\n"
 
@@ -35,7 +36,7 @@ def generate(root: Path, check: bool) -> int:
 
 def contents() -> dict[str, str]:
     """Every generated file by its path below the root of the repository."""
-    files = {f"crds/{schema.GROUP}_{kind.plural}.yaml": _HEADER + _yaml(schema.manifest(kind)) for kind in schema.KINDS}
+    files = {f"crds/{GROUP}_{kind.plural}.yaml": _HEADER + _yaml(schema.manifest(kind)) for kind in schema.KINDS}
     files["docs/api-reference.md"] = reference.markdown()
     files |= {f"docs/schemas/{name}": text for name, text in reference.json_schemas().items()}
     return files

@@ -134,10 +134,10 @@ class Operator:
 def _log_in(registry: kopf.OperatorRegistry, configuration: client.Configuration) -> None:
     """kopf uses the very credentials that the rest of the process has."""
 
-    @kopf.on.login(registry=registry)  # type: ignore[arg-type]
+    @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.ConnectionInfo:
         token = await configuration.get_api_key_with_prefix("BearerToken")
-        scheme, _, value = (token or "").rpartition(" ")
+        scheme, _space, value = str(token or "").rpartition(" ")
         return kopf.ConnectionInfo(
             server=configuration.host,
             ca_path=configuration.ssl_ca_cert,

@@ -84,25 +84,25 @@ def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable
     watched = kopf.OperatorRegistry()
 
     @kopf.on.event(GROUP, VERSION, "modelrollouts", registry=watched)
-    async def rollout_changed(type: str | None, namespace: str, name: str, **_: Any) -> None:
+    async def rollout_changed(type: str, namespace: str | None, name: str, **_: Any) -> None:
         metrics.last_watch_event.set(clock())
-        key = (namespace, name)
+        key = (namespace or "", name)
         rollouts.discard(key) if type == "DELETED" else rollouts.add(key)
         enqueue(key)
 
     @kopf.on.event("apps", "v1", "replicasets", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
     @kopf.on.event("", "v1", "services", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
-    async def object_changed(namespace: str, labels: Mapping[str, str], **_: Any) -> None:
+    async def object_changed(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
         metrics.last_watch_event.set(clock())
-        key = (namespace, labels[ROLLOUT_LABEL])
+        key = (namespace or "", labels[ROLLOUT_LABEL])
         if key in rollouts:
             enqueue(key)
 
     @kopf.on.event(GROUP, VERSION, "rolloutpolicies", registry=watched)
     @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", registry=watched)
-    async def reference_changed(namespace: str, **_: Any) -> None:
+    async def reference_changed(namespace: str | None, **_: Any) -> None:
         metrics.last_watch_event.set(clock())
-        for key in rollouts.of(namespace):
+        for key in rollouts.of(namespace or ""):
             enqueue(key)
 
     return watched

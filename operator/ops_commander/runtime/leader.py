@@ -103,7 +103,7 @@ class Election:
             patience = timedelta(seconds=lease["spec"].get("leaseDurationSeconds", 10)).total_seconds()
             already = self._now() - min(max(age, 0.0), patience) if self._seen is None else self._now()
             self._seen = (holder, version, already)
-        duration = lease["spec"].get("leaseDurationSeconds", 10)
+        duration = float(lease["spec"].get("leaseDurationSeconds", 10))
         return self._now() - self._seen[2] >= duration
 
     async def _create(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from ops_commander.adapters.prometheus import Answer, QueryError
@@ -59,7 +60,10 @@ class Poller:
                 continue
             task = asyncio.create_task(self._ask(query, at, keys))
             self._running[query] = task
-            task.add_done_callback(lambda _, query=query: self._running.pop(query, None))
+            task.add_done_callback(partial(self._finished, query))
+
+    def _finished(self, query: str, _: asyncio.Task[None]) -> None:
+        del self._running[query]
 
     async def _ask(self, query: str, at: datetime, keys: list[Key]) -> None:
         try:
