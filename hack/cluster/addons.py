@@ -72,13 +72,17 @@ def _apply(name: str, manifest: str) -> None:
     kind.kubectl(name, *arguments, timeout=120, stdin=manifest)
 
 
+def _apply_crds(name: str) -> None:
+    folder = str(_chart() / "charts" / "crds" / "crds")
+    kind.kubectl(
+        name, "apply", "--server-side", "--force-conflicts", "--recursive", "--filename", folder, timeout=120
+    )
+
+
 def _install_gateway(name: str, values: str) -> None:
-    chart = _chart()
-    crds = ["apply", "--server-side", "--force-conflicts", "--recursive", "--filename", str(chart / "charts/crds/crds")]
-    kind.kubectl(name, *crds, timeout=120)
     path = state.folder(name) / "envoy-gateway-values.yaml"
     path.write_text(values)
-    argv = [bin_folder() / "helm", "upgrade", "--install", "envoy-gateway", chart, "--skip-crds", "--values", path]
+    argv = [bin_folder() / "helm", "upgrade", "--install", "envoy-gateway", _chart(), "--skip-crds", "--values", path]
     argv += ["--namespace", GATEWAY_NAMESPACE, "--kubeconfig", state.kubeconfig(name), "--timeout", "3m"]
     run(argv, log=log_file("helm"), timeout=240)
 
@@ -104,16 +108,26 @@ def probe(record: state.State) -> dict[str, bool]:
     return {name: _answers(url + _PROBES[name]) for name, url in urls(record).items()}
 
 
+def _scale_dns(name: str, replicas: int) -> None:
+    kind.kubectl(name, "--namespace=kube-system", "scale", "deployment/coredns", f"--replicas={replicas}")
+
+
 def _install(record: state.State, rendered: dict[str, str]) -> None:
     name = record.name
     if record.source == source.PUBLIC:
         images.build_image(mlflow_build(), source.PUBLIC)
         load_images(record, [MLFLOW_IMAGE])
     # MLflow is slow to start: it goes first and is awaited last
-    for manifest in ("namespaces.yaml", "mlflow.yaml", "prometheus.yaml"):
+    for manifest in ("namespaces.yaml", "mlflow.yaml"):
         _apply(name, rendered[manifest])
-    kind.kubectl(name, "--namespace", "kube-system", "scale", "deployment/coredns", "--replicas=1")
+    # A connection to the API begun before kube-proxy has written its rules hangs for 30 s: whoever needs the API
+    # starts afterwards, DNS with one replica anew.
+    _scale_dns(name, 0)
+    _apply_crds(name)
     _wait(name, "the node", "--for=condition=Ready", "nodes", "--all")
+    wait_until("the service network", lambda: kind.service_network_ready(record), timeout=60)
+    _scale_dns(name, 1)
+    _apply(name, rendered["prometheus.yaml"])
     with step("Envoy Gateway's chart"):
         _install_gateway(name, rendered["envoy-gateway-values.yaml"])
     _apply(name, rendered["gateway.yaml"])
@@ -129,7 +143,9 @@ def ensure(record: state.State) -> None:
     elif all(probe(record).values()):
         return
     name, available = record.name, "--for=condition=Available"
-    _wait(name, "cluster DNS", available, "deployment/coredns", "--namespace=kube-system")
+    with step("waiting for cluster DNS"):
+        # not the condition Available: one replica of which one may be missing is always available
+        kind.kubectl(name, "rollout", "status", "deployment/coredns", "--namespace=kube-system", timeout=120)
     gateway = ["--for=condition=Programmed", "gateway/ops-commander", f"--namespace={GATEWAY_NAMESPACE}"]
     _wait(name, "the gateway", *gateway)
     _wait(name, "Prometheus", available, "deployment/prometheus", "--namespace=monitoring")

@@ -106,6 +106,14 @@ def api_ready(name: str) -> bool:
         return False
 
 
+def service_network_ready(record: state.State) -> bool:
+    """Tell whether the API server's service address leads to it, seen from the node."""
+    address_of_service = kubectl(record.name, "get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}")
+    node = f"{record.name}-control-plane"
+    curl = ["curl", "--silent", "--insecure", "--max-time", "2", "--output", "/dev/null", f"https://{address_of_service}"]
+    return succeeds(["docker", "exec", node, *curl], env=docker_environment(record.source))
+
+
 def standing(plan: Plan) -> state.State | None:
     """Return the record of the cluster if it is complete, up to date and answers."""
     record = state.load(plan.name)
