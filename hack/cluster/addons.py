@@ -28,6 +28,15 @@ _COMPOSED_IMAGES = {
     "PROMETHEUS_IMAGE": node_image.PROMETHEUS_IMAGE,
     "MLFLOW_IMAGE": MLFLOW_IMAGE,
 }
+_NODE_PORT = {"name": "http-80", "port": 80, "protocol": "TCP", "nodePort": kind.NODE_PORTS["gateway"]}
+_PROXY_SERVICES: dict[str, dict[str, object]] = {
+    "ops-commander": {"type": "ClusterIP"},
+    "ops-commander-shared": {
+        "type": "NodePort",
+        "externalTrafficPolicy": "Cluster",
+        "patch": {"type": "StrategicMerge", "value": {"spec": {"ports": [_NODE_PORT]}}},
+    },
+}
 # what must answer on the host, and where
 _PROBES = {"gateway": "/", "prometheus": "/-/ready", "mlflow": "/health"}
 
@@ -64,7 +73,13 @@ def _rendered(record: state.State) -> dict[str, str]:
     values["PROMETHEUS_CONFIGURATION"] = json.dumps(configuration)
     values["PROMETHEUS_CHECKSUM"] = digest([configuration])[:16]
     names = ("namespaces.yaml", "mlflow.yaml", "prometheus.yaml", "envoy-gateway-values.yaml", "gateway.yaml")
-    return {name: kind.render(name, values) for name in names}
+    rendered = {name: kind.render(name, values) for name in names}
+    proxies = [rendered["gateway.yaml"]]
+    for proxy, service in _PROXY_SERVICES.items():
+        proxy_values = values | {"PROXY_NAME": proxy, "PROXY_SERVICE": json.dumps(service)}
+        proxies.append(kind.render("envoy-proxy.yaml", proxy_values))
+    rendered["gateway.yaml"] = "---\n".join(reversed(proxies))
+    return rendered
 
 
 def _apply(name: str, manifest: str) -> None:
@@ -120,9 +135,10 @@ def _install(record: state.State, rendered: dict[str, str]) -> None:
     # MLflow is slow to start: it goes first and is awaited last
     for manifest in ("namespaces.yaml", "mlflow.yaml"):
         _apply(name, rendered[manifest])
-    # A connection to the API begun before kube-proxy has written its rules hangs for 30 s: whoever needs the API
-    # starts afterwards, DNS with one replica anew.
-    _scale_dns(name, 0)
+    # In a new cluster a connection to the API begun before kube-proxy has written its rules hangs for 30 s: whoever
+    # needs the API starts afterwards, DNS anew and with one replica.
+    if not record.add_ons:
+        _scale_dns(name, 0)
     _apply_crds(name)
     _wait(name, "the node", "--for=condition=Ready", "nodes", "--all")
     wait_until("the service network", lambda: kind.service_network_ready(record), timeout=60)

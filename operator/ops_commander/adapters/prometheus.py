@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -56,15 +57,23 @@ class Prometheus:
     def _ask(self, promql: str, at: float) -> list[dict[str, Any]]:
         try:
             rows: list[dict[str, Any]] = self._connection.custom_query(
-                promql, params={"time": f"{at:.3f}", "timeout": f"{self._timeout:.3f}s"}
+                promql, params={"time": f"{at:.3f}", "timeout": f"{self._timeout * 1000:.0f}ms"}
             )
-        except (requests.RequestException, PrometheusApiClientException, ValueError, KeyError) as error:
-            raise QueryError(f"{type(error).__name__}: {str(error)[:300]}") from error
+        except requests.RequestException as error:
+            raise QueryError(f"Prometheus cannot be reached: {type(error).__name__}") from error
+        except (PrometheusApiClientException, ValueError, KeyError) as error:
+            raise QueryError(f"Prometheus refused the query: {_reason(str(error))}") from error
         return rows
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
+
+
+def _reason(text: str) -> str:
+    """Prometheus' own words out of the client's exception, which wraps the raw body."""
+    found = re.search(r'"error":"(.*?)(?<!\\\\)"[,}]', text)
+    return (found.group(1).replace("\\\\", "").replace('\\"', '"') if found else text)[:300]
 
 
 def parse(rows: list[dict[str, Any]], at: datetime) -> Answer:

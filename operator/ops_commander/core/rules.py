@@ -16,6 +16,7 @@ from ops_commander.api.v1alpha1 import (
     DeploymentStatus,
     HistoryEntry,
     ModelRolloutStatus,
+    ObjectiveStatus,
     OnDeadline,
     Outcome,
     RetiringStatus,
@@ -403,8 +404,7 @@ def held(situation: Situation) -> Change | None:
     overdue = _overdue(situation)
     if overdue:
         return overdue
-    message = "; ".join(f"{row.name}: {row.message}" for row in rows if row.reason in objectives.NO_EVIDENCE)
-    why = message or "the RolloutPolicy cannot be read"
+    why = _shortly([row for row in rows if row.reason in objectives.NO_EVIDENCE])
     return _wait(situation, "held", "NoEvidence", why, next_=_end_text(situation), every=CHECK_AGAIN)
 
 
@@ -476,7 +476,7 @@ def running(situation: Situation) -> Change | None:
         return overdue
     undecided = [row for row in situation.rows if row.required and row.verdict is not Verdict.PASS]
     if undecided:
-        message = "; ".join(f"{row.name}: {row.message}" for row in undecided)
+        message = _shortly(undecided)
         ends, reason = _end_text(situation), undecided[0].reason
         until = _deadline(situation)
         return _wait(situation, "running", reason, message, next_=ends, until=until, every=CHECK_AGAIN)
@@ -484,6 +484,14 @@ def running(situation: Situation) -> Change | None:
     following = "promotion" if situation.is_last_step else situation.snapshot.spec.steps[step.index + 1].label
     due = f"{following} at {dwelled_at:%H:%M:%S}"
     return _wait(situation, "running", "Dwelling", message, next_=due, until=dwelled_at, every=CHECK_AGAIN)
+
+
+def _shortly(rows: list[ObjectiveStatus]) -> str:
+    """The first row in full, the others by name: SLOsMet tells each of them."""
+    if not rows:
+        return "the RolloutPolicy cannot be read"
+    others = ", ".join(f"{row.name} {row.reason}" for row in rows[1:])
+    return f"{rows[0].name}: {rows[0].message}" + (f" (also {others})" if others else "")
 
 
 def _deadline(situation: Situation) -> datetime | None:

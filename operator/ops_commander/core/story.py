@@ -129,7 +129,7 @@ def _conditions(situation: Situation, change: Change, status: ModelRolloutStatus
     )
     return [
         (kind.READY, "True" if ready else "False", change.reason, change.message),
-        (kind.RECONCILING, "True" if reconciling else "False", change.reason, change.message),
+        (kind.RECONCILING, "True" if reconciling else "False", change.reason, f"rule {change.rule} is at work"),
         (kind.STALLED, "True" if stalled else "False", change.reason, change.message),
         *_checked(situation),
         progressing,

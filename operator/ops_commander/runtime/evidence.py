@@ -49,13 +49,17 @@ class EvidenceBook:
         self._latest = {query: latest for query, latest in self._latest.items() if query in wanted}
         return wanted
 
-    def answered(self, query: str, answer: Answer) -> None:
+    def answered(self, query: str, answer: Answer) -> bool:
+        """Keep an answer; whether the one before was an error."""
+        known = self._latest.get(query)
         self._latest[query] = _Latest(answer)
+        return known is not None and known.error is not None
 
-    def failed(self, query: str, error: str) -> None:
-        """The answer before stays, and grows old."""
+    def failed(self, query: str, error: str) -> bool:
+        """The answer before stays, and grows old; whether this is the first error since it."""
         known = self._latest.get(query)
         self._latest[query] = _Latest(known.answer if known else None, error)
+        return known is None or known.error is None
 
     def evidence(self, key: Key, objective: Objective, candidate: Collection[str], stable: Collection[str]) -> Evidence:
         """One objective's evidence: rows of the present pods of both arms, as of the older answer."""

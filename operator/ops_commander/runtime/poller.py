@@ -71,10 +71,11 @@ class Poller:
                 answer = await self._source.query(query, at)
         except QueryError as error:
             metrics.query_errors.inc()
-            log.warning("prometheus: %s; query: %s", error, query)
-            self._book.failed(query, str(error))
+            if self._book.failed(query, str(error)):
+                log.warning("no answer any more: %s", error, extra={"query": query})
         else:
             metrics.last_answer.set(at.timestamp())
-            self._book.answered(query, answer)
+            if self._book.answered(query, answer):
+                log.info("answered again", extra={"query": query})
         for key in keys:
             self._wake(key)
