@@ -21,7 +21,7 @@ from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import KubernetesApi, NotFound, load_configuration
 from ops_commander.adapters.mlflow import MLflow
 from ops_commander.adapters.prometheus import Prometheus
-from ops_commander.runtime import clock, handlers, http, metrics
+from ops_commander.runtime import clock, endpoints, handlers, metrics
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.handlers import Rollouts
@@ -60,7 +60,7 @@ class Operator:
         self.events = EventPoster(self.api, self.settings.identity, clock.now)
         self.observer = Observer(self.cluster, self.mlflow, self.book, clock.now, self.settings.stale_after)
         self.reconciler = Reconciler(self.cluster, self.observer, self.events, self.queue, clock.now)
-        self._watching = asyncio.Event()
+        self.watching = asyncio.Event()
         self.election = Election(
             self.api,
             self.settings.lease_namespace,
@@ -78,7 +78,7 @@ class Operator:
 
     async def run(self) -> None:
         """Until cancelled, or until a part ends."""
-        runner = await http.serve(self.settings.http_port, self._unhealthy, self._unready)
+        runner = await endpoints.serve(self.settings.http_port, self._unhealthy, self._unready)
         parts: list[tuple[str, Coroutine[Any, Any, None]]] = [
             ("watches", self._watch()),
             ("election", self.election.run()),
@@ -100,7 +100,7 @@ class Operator:
     async def _watch(self) -> None:
         registry = handlers.registry(self.rollouts, self.queue.add, lambda: clock.now().timestamp())
         _log_in(registry, self.configuration)
-        await handlers.watch(registry, self.settings.namespaces, self._watching)
+        await handlers.watch(registry, self.settings.namespaces, self.watching)
 
     async def _work_while_leading(self) -> None:
         """Standbys watch and queue; only the leader takes keys off."""
@@ -128,7 +128,7 @@ class Operator:
         return None
 
     def _unready(self) -> str | None:
-        return None if self._watching.is_set() else "the watches have not started yet"
+        return None if self.watching.is_set() else "the watches have not started yet"
 
 
 def _log_in(registry: kopf.OperatorRegistry, configuration: client.Configuration) -> None:
@@ -179,9 +179,18 @@ async def main(settings: Settings) -> None:
     async with operator(settings) as parts:
         await _require_resources(parts.api, settings)
         running = asyncio.create_task(parts.run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, running.cancel)
+        stopping = asyncio.create_task(_stop_on_signals(parts, running))
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        stopping.cancel()
         log.info("stopped")
+
+
+async def _stop_on_signals(parts: Operator, running: asyncio.Task[None]) -> None:
+    """kopf puts handlers of its own in place as it starts; ours stop all parts, so they go in after it too."""
+    loop = asyncio.get_running_loop()
+    for started in (False, True):
+        if started:
+            await parts.watching.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, running.cancel)

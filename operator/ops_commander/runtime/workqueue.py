@@ -12,7 +12,7 @@ Key = tuple[str, str]
 """Namespace and name."""
 
 FIRST_BACKOFF = 0.2
-LONGEST_BACKOFF = 30.0
+LONGEST_BACKOFF = 10.0
 
 
 class WorkQueue:
@@ -62,7 +62,7 @@ class WorkQueue:
         self._wake.set()
 
     def retry(self, key: Key) -> float:
-        """After a failure: the delay chosen, doubling up to half a minute."""
+        """After a failure: the delay chosen, doubling up to ten seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 10))
