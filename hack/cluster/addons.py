@@ -8,12 +8,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from hack.cluster import images, kind, node_image, packages, source, state
+from hack.cluster import image_store, images, kind, packages, source, state
 from hack.cluster.commands import run, wait_until
 from hack.cluster.loading import load_images
 from hack.cluster.mlflow_image import MLFLOW_IMAGE, mlflow_build
 from hack.cluster.progress import step
-from hack.cluster.workspace import HERE, Artifact, bin_folder, digest, log_file
+from hack.cluster.workspace import HERE, TOOLS, Artifact, bin_folder, digest, log_file
 
 GATEWAY_NAMESPACE = "envoy-gateway-system"
 _PUBLIC_IMAGES = {
@@ -23,9 +23,9 @@ _PUBLIC_IMAGES = {
     "MLFLOW_IMAGE": MLFLOW_IMAGE,
 }
 _COMPOSED_IMAGES = {
-    "ENVOY_GATEWAY_IMAGE": node_image.ENVOY_GATEWAY_IMAGE,
-    "ENVOY_IMAGE": node_image.ENVOY_IMAGE,
-    "PROMETHEUS_IMAGE": node_image.PROMETHEUS_IMAGE,
+    "ENVOY_GATEWAY_IMAGE": image_store.ENVOY_GATEWAY_IMAGE,
+    "ENVOY_IMAGE": image_store.ENVOY_IMAGE,
+    "PROMETHEUS_IMAGE": image_store.PROMETHEUS_IMAGE,
     "MLFLOW_IMAGE": MLFLOW_IMAGE,
 }
 _NODE_PORT = {"name": "http-80", "port": 80, "protocol": "TCP", "nodePort": kind.NODE_PORTS["gateway"]}
@@ -62,7 +62,7 @@ def _copy_chart(partial: Path) -> None:
 
 
 def _chart() -> Path:
-    inputs: list[str | bytes | Path] = [packages.TOOLS / "envoy-gateway" / "go.mod", "values from the template"]
+    inputs: list[str | bytes | Path] = [TOOLS / "envoy-gateway" / "go.mod", "values from the template"]
     return Artifact("envoy-gateway-chart", packages.ENVOY_GATEWAY, inputs).ensure(_copy_chart) / "chart"
 
 
@@ -89,15 +89,22 @@ def _apply(name: str, manifest: str) -> None:
 
 def _apply_crds(name: str) -> None:
     folder = str(_chart() / "charts" / "crds" / "crds")
-    kind.kubectl(
-        name, "apply", "--server-side", "--force-conflicts", "--recursive", "--filename", folder, timeout=120
-    )
+    kind.kubectl(name, "apply", "--server-side", "--force-conflicts", "--recursive", "--filename", folder, timeout=120)
 
 
 def _install_gateway(name: str, values: str) -> None:
     path = state.folder(name) / "envoy-gateway-values.yaml"
     path.write_text(values)
-    argv = [bin_folder() / "helm", "upgrade", "--install", "envoy-gateway", _chart(), "--skip-crds", "--values", path]
+    argv: list[str | Path] = [
+        bin_folder() / "helm",
+        "upgrade",
+        "--install",
+        "envoy-gateway",
+        _chart(),
+        "--skip-crds",
+        "--values",
+        path,
+    ]
     argv += ["--namespace", GATEWAY_NAMESPACE, "--kubeconfig", state.kubeconfig(name), "--timeout", "3m"]
     run(argv, log=log_file("helm"), timeout=240)
 

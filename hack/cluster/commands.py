@@ -7,17 +7,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 _TAIL_LINES = 25
+
+Argv = Sequence[str | Path]
 
 
 class BootstrapError(Exception):
     """Something the user has to know about; the message says what was attempted and what to look at."""
 
 
-def _text(argv: Sequence[str | Path]) -> list[str]:
+def _text(argv: Argv) -> list[str]:
     return [str(argument) for argument in argv]
 
 
@@ -26,10 +29,8 @@ def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -51,7 +52,7 @@ def tail(log: Path, lines: int = _TAIL_LINES) -> str:
 
 
 def run(
-    argv: Sequence[str | Path],
+    argv: Argv,
     *,
     log: Path,
     timeout: float,
@@ -89,7 +90,7 @@ def run(
 
 
 def output(
-    argv: Sequence[str | Path],
+    argv: Argv,
     *,
     timeout: float = 60,
     env: Mapping[str, str] | None = None,
@@ -119,7 +120,7 @@ def output(
     return result.stdout
 
 
-def succeeds(argv: Sequence[str | Path], *, timeout: float = 20, env: Mapping[str, str] | None = None) -> bool:
+def succeeds(argv: Argv, *, timeout: float = 20, env: Mapping[str, str] | None = None) -> bool:
     """Tell whether a program exits with 0 within the time-out; its output is dropped."""
     try:
         output(argv, timeout=timeout, env=env)

@@ -12,20 +12,21 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hack.cluster.commands import BootstrapError, output, succeeds, tail, wait_until
 from hack.cluster.progress import say, step
-from hack.cluster.workspace import HERE, cache, log_file, remove_tree
+from hack.cluster.workspace import HERE, cache, identity, log_file, remove_tree
 
-NAMESPACE = "ops-commander"
-CONTROL_GROUP = "ops-commander"
-_VETH = "opscmd0"
-_NETWORK = "10.213.57"
+NAMESPACE = f"ops-commander-{identity()}"
+CONTROL_GROUP = NAMESPACE
+_VETH = f"opscmd-{identity()}"
+_NETWORK = f"10.213.{int(identity()[:2], 16)}"
 _PREFIX = 24
 _FIRST_CLUSTER = 2
 _MAX_CLUSTERS = 16
-_RUNTIME = Path("/run/ops-commander")
+_RUNTIME = Path("/run") / NAMESPACE
 _SOCKET = _RUNTIME / "docker.sock"
 
 
@@ -181,28 +182,18 @@ def _grouped_processes() -> list[int]:
 def _helper_processes() -> list[int]:
     """Return containerd and its shims: they name our run-time folder on their command line."""
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    programs = ("containerd", "containerd-shim", "docker-proxy", "dockerd")
+    programs = ("dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2")
     found = []
     for pid in pids:
-        words = _command_line(pid).split()
-        if words and Path(words[0]).name.startswith(programs) and any(str(_RUNTIME / "docker") in word for word in words):
+        line = _command_line(pid)
+        if Path(line.partition(" ")[0]).name in programs and str(_RUNTIME / "docker") in line:
             found.append(pid)
     return found
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    except ChildProcessError:
-        pass
 
 
 def _stop_daemon() -> None:
@@ -211,7 +202,6 @@ def _stop_daemon() -> None:
         _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + 30
         while _daemon() is not None and time.monotonic() < deadline:
-            _reap()
             time.sleep(0.2)
         if _daemon() is not None:
             say("dockerd does not end by itself: killing it")

@@ -17,7 +17,7 @@ from hack.cluster import debian, source
 from hack.cluster.archives import Image, write_archive
 from hack.cluster.commands import BootstrapError, output, run
 from hack.cluster.progress import say, step
-from hack.cluster.workspace import HERE, Artifact, cache, digest, log_file
+from hack.cluster.workspace import HERE, Artifact, cache, digest, identity, log_file
 
 PYTHON_IMAGE = "localhost/python:3.11"
 _BUILD_TIMEOUT = 1800.0
@@ -77,14 +77,14 @@ def _fingerprint(build: Build, base: str) -> str:
     parts: list[str | bytes | Path] = [build.dockerfile.read_bytes(), base, *build.arguments]
     for path in _context_files(build):
         mode = path.lstat().st_mode & 0o111
-        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         parts += [f"{path.relative_to(build.context)} {mode}", content]
     return digest(parts)
 
 
 def _python_base() -> Artifact:
     """Return Debian's Python as an image: the base of the project's images where no registry can be reached."""
-    root = debian.root_file_system("python", debian.PYTHON_PACKAGES)
+    root = debian.python()
     artifact = Artifact("python-image", "3.11", [root.parent.name, HERE / "archives.py"])
 
     def build(partial: Path) -> None:
@@ -100,7 +100,14 @@ def _python_base() -> Artifact:
 
 def _buildah(*arguments: str) -> list[str]:
     storage = cache() / "buildah"
-    return ["buildah", "--root", str(storage / "storage"), "--runroot", "/run/ops-commander-buildah", *arguments]
+    return [
+        "buildah",
+        "--root",
+        str(storage / "storage"),
+        "--runroot",
+        f"/run/ops-commander-{identity()}-buildah",
+        *arguments,
+    ]
 
 
 def _buildah_image(name: str) -> str:
@@ -142,7 +149,8 @@ def _certificates() -> Path:
 
 
 def _build_with_buildah(build: Build, secret: Path) -> None:
-    argv = _buildah("build", "--isolation", "chroot", "--network", "host", "--layers", "--pull-never", "--format", "docker")
+    options = ["--isolation=chroot", "--network=host", "--layers", "--pull-never", "--format=docker"]
+    argv = _buildah("build", *options)
     # both stay out of the image: the host's certificates are a mount, pip's settings a secret
     argv += ["--volume", f"{_certificates()}:/{_BUNDLES[0]}:ro", "--secret", f"id=pip.conf,src={secret}"]
     argv += ["--build-arg", f"PYTHON_IMAGE={PYTHON_IMAGE}"]

@@ -7,13 +7,14 @@ import os
 import string
 from pathlib import Path
 
-from hack.cluster import engine, node_image, packages, source, state
+from hack.cluster import engine, image_store, node_image, packages, source, state
 from hack.cluster.commands import BootstrapError, output, run, succeeds, wait_until
 from hack.cluster.mlflow_image import mlflow_archive
 from hack.cluster.progress import say, step
 from hack.cluster.workspace import HERE, bin_folder, digest, log_file, publish, remove_tree
 
 NODE_PORTS = {"gateway": 30080, "prometheus": 30090, "mlflow": 30500}
+STORE_IN_NODE = Path("/var/lib/containerd")
 _CREATE_TIMEOUT = 600.0
 
 
@@ -29,7 +30,7 @@ def address(record: state.State) -> str:
 
 def kubectl(name: str, *arguments: str, timeout: float = 60, stdin: str | None = None) -> str:
     """Run kubectl against a cluster and return what it printed."""
-    argv = [bin_folder() / "kubectl", "--kubeconfig", state.kubeconfig(name), *arguments]
+    argv: list[str | Path] = [bin_folder() / "kubectl", "--kubeconfig", state.kubeconfig(name), *arguments]
     return output(argv, timeout=timeout, stdin=stdin)
 
 
@@ -45,13 +46,14 @@ def _ports(listen: str) -> str:
     return json.dumps(mappings)
 
 
-def _store(name: str) -> Path:
+def store_folder(name: str) -> Path:
+    """Return the cluster's own copy of the image store, which its node has as containerd's root."""
     return state.folder(name) / "containerd"
 
 
 def _copy_store(name: str, origin: Path) -> None:
-    """Give the cluster its own view of the image store. Layers are only read, so hard links do; databases are copied."""
-    target = _store(name)
+    """Give the cluster its own view of the image store: hard links for layers, which are only read; databases anew."""
+    target = store_folder(name)
     remove_tree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     run(["cp", "-a", "--link", origin, target], log=log_file("store"), timeout=120)
@@ -75,11 +77,11 @@ class Plan:
         template = "kind-public.yaml"
         if self.source == source.PACKAGES:
             packages.ensure_host_packages()
-            store = node_image.image_store([mlflow_archive()])
+            store = image_store.image_store([mlflow_archive()])
             self.store = store.path / "containerd"
             template = "kind-packages.yaml"
-            values |= {"NODE_IMAGE": node_image.node_tag(), "STORE": str(_store(name)), "ETCD": packages.ETCD}
-            values |= {"COREDNS": packages.COREDNS, "REPOSITORY": node_image.REPOSITORY}
+            values |= {"NODE_IMAGE": node_image.node_tag(), "STORE": str(store_folder(name)), "ETCD": packages.ETCD}
+            values |= {"COREDNS": packages.COREDNS, "REPOSITORY": image_store.REPOSITORY}
         self.configuration = render(template, values)
         parts = [self.configuration, packages.KIND, self.source, store.key if self.store else ""]
         self.record.fingerprint = digest(parts)
@@ -89,9 +91,14 @@ class Plan:
         return docker_environment(self.source)
 
 
+def node_name(name: str) -> str:
+    """Return the name of the cluster's node, which is its container's, too."""
+    return f"{name}-control-plane"
+
+
 def node_running(name: str, environment: dict[str, str]) -> bool:
     """Tell whether the cluster's node container runs."""
-    argv = ["docker", "inspect", "--format", "{{.State.Running}}", f"{name}-control-plane"]
+    argv = ["docker", "inspect", "--format", "{{.State.Running}}", node_name(name)]
     try:
         return output(argv, env=environment, timeout=20).strip() == "true"
     except BootstrapError:
@@ -108,10 +115,9 @@ def api_ready(name: str) -> bool:
 
 def service_network_ready(record: state.State) -> bool:
     """Tell whether the API server's service address leads to it, seen from the node."""
-    address_of_service = kubectl(record.name, "get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}")
-    node = f"{record.name}-control-plane"
-    curl = ["curl", "--silent", "--insecure", "--max-time", "2", "--output", "/dev/null", f"https://{address_of_service}"]
-    return succeeds(["docker", "exec", node, *curl], env=docker_environment(record.source))
+    service = kubectl(record.name, "get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}")
+    curl = ["curl", "--silent", "--insecure", "--max-time", "2", "--output", "/dev/null", f"https://{service}"]
+    return succeeds(["docker", "exec", node_name(record.name), *curl], env=docker_environment(record.source))
 
 
 def standing(plan: Plan) -> state.State | None:
@@ -139,7 +145,7 @@ def _kind() -> Path:
 def delete(name: str, environment: dict[str, str]) -> None:
     """Remove the cluster and what the cache keeps of it; nothing to remove is fine."""
     if succeeds(["docker", "version"], env=environment):
-        argv = [_kind(), "delete", "cluster", "--name", name, "--kubeconfig", state.kubeconfig(name)]
+        argv: list[str | Path] = [_kind(), "delete", "cluster", "--name", name, "--kubeconfig", state.kubeconfig(name)]
         run(argv, log=log_file("kind"), timeout=180, env=environment)
     remove_tree(state.folder(name))
 
@@ -147,8 +153,8 @@ def delete(name: str, environment: dict[str, str]) -> None:
 def _save_diagnosis(name: str, environment: dict[str, str]) -> str:
     log = log_file("kind-failure")
     for command in (
-        ["docker", "logs", "--tail", "50", f"{name}-control-plane"],
-        ["docker", "exec", f"{name}-control-plane", "journalctl", "--no-pager", "--lines", "200"],
+        ["docker", "logs", "--tail", "50", node_name(name)],
+        ["docker", "exec", node_name(name), "journalctl", "--no-pager", "--lines", "200"],
     ):
         try:
             run(command, log=log, timeout=30, env=environment)
@@ -166,7 +172,7 @@ def create(plan: Plan) -> state.State:
         _copy_store(plan.name, plan.store)
     configuration = folder / "kind.yaml"
     configuration.write_text(plan.configuration)
-    argv = [_kind(), "create", "cluster", "--name", plan.name, "--config", configuration, "--retain"]
+    argv: list[str | Path] = [_kind(), "create", "cluster", "--name", plan.name, "--config", configuration, "--retain"]
     argv += ["--kubeconfig", state.kubeconfig(plan.name)]
     try:
         run(argv, log=log_file("kind"), timeout=_CREATE_TIMEOUT, env=plan.environment)

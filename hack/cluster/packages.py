@@ -27,10 +27,10 @@ PAUSE = "v1"
 KUBECTL_HELM = "1.34.5-4.1.4"
 ENVOY = "1.40.0"
 
-HOST_PACKAGES = (
-    "docker.io containerd runc buildah debootstrap debian-archive-keyring iproute2 iptables nftables conntrack "
-    "socat ebtables ethtool kmod procps util-linux"
-).split()
+HOST_PACKAGES = [
+    *("docker.io", "containerd", "runc", "buildah", "debootstrap", "debian-archive-keyring", "iproute2", "iptables"),
+    *("nftables", "conntrack", "kmod", "procps", "util-linux", "jq", "tar", "libc-bin"),
+]
 
 _BUILD_TIMEOUT = 2400.0
 _SCARCE_DISK_GB = 15.0
@@ -104,7 +104,7 @@ def ensure_host_packages() -> None:
 def _go() -> str:
     found = shutil.which("go")
     if not found:
-        raise BootstrapError("no `go` on PATH: install Go 1.21 or later (it fetches the newer toolchain it needs by itself)")
+        raise BootstrapError("no `go` on PATH: install Go 1.21 or later; it fetches the toolchain it needs by itself")
     return found
 
 
@@ -118,9 +118,10 @@ def module_folder(tool: str, module: str) -> Path:
 
 
 def _prometheus_source(partial: Path) -> Path:
-    """Copy Prometheus with our own choice of service discovery: all of them would take three times as long to build."""
+    """Copy Prometheus with our own choice of service discovery: all of them take three times as long to build."""
     source = partial / "source"
-    shutil.copytree(module_folder("prometheus", "github.com/prometheus/prometheus"), source, copy_function=shutil.copyfile)
+    module = module_folder("prometheus", "github.com/prometheus/prometheus")
+    shutil.copytree(module, source, copy_function=shutil.copyfile)
     for folder in [source, *(path for path in source.rglob("*") if path.is_dir())]:
         folder.chmod(0o755)
     for plugin in (TOOLS / "prometheus" / "plugins").glob("*.go"):

@@ -31,6 +31,11 @@ def cache() -> Path:
     return folder
 
 
+def identity() -> str:
+    """Return six hexadecimal digits of the cache's path: caches side by side share no namespace, address or folder."""
+    return hashlib.sha256(str(cache()).encode()).hexdigest()[:6]
+
+
 def bin_folder() -> Path:
     """Return the folder of the programs, to be put on PATH."""
     folder = cache() / "bin"
