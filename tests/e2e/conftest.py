@@ -1,0 +1,36 @@
+"""The kind cluster with the operator, brought up once; a namespace with load for each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from kubernetes import config
+
+from hack.demo import installed
+from tests.e2e.shop import Shop
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> None:
+    """Cluster, images and operator; a few seconds where all of it is there already."""
+    record = installed.ensure()
+    config.load_kube_config(str(record.kubeconfig))
+
+
+@pytest.fixture
+def shop(cluster: None, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """A namespace of its own, with a load of 40 req/s unless the test asks for another by `rate`."""
+    marker = request.node.get_closest_marker("rate")
+    made = Shop(f"shop-{next(_numbers)}", rate=marker.args[0] if marker else 40)
+    made.set_up()
+    try:
+        yield made
+    finally:
+        if request.session.testsfailed:
+            print(installed.kubectl("describe", "mro", f"--namespace={made.namespace}")[-6000:])
+            print(installed.operator_log(60))
+        made.tear_down()

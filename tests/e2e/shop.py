@@ -1,0 +1,245 @@
+"""A namespace with a model service under steady load, and the questions that tests ask of its rollout."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from kubernetes import client, watch
+
+from hack.demo import installed
+from hack.demo.installed import kubectl
+
+GATEWAY = {"name": "ops-commander", "namespace": "envoy-gateway-system"}
+GROUP, VERSION, PLURAL = "ops-commander.dev", "v1alpha1", "modelrollouts"
+LONG_CANARY = [{"canary": {"weight": 20, "minDuration": "1m", "maxDuration": "2m"}}, {"full": {}}]
+Rollout = dict[str, Any]
+Predicate = Callable[[Rollout], bool]
+
+GATEWAY_SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "shared-gateway", "namespace": GATEWAY["namespace"]},
+    "spec": {
+        "selector": {
+            "gateway.envoyproxy.io/owning-gateway-name": GATEWAY["name"],
+            "gateway.envoyproxy.io/owning-gateway-namespace": GATEWAY["namespace"],
+        },
+        "ports": [{"name": "http", "port": 80, "targetPort": 10080}],
+    },
+}
+TARGET = "http://shared-gateway.envoy-gateway-system.svc.cluster.local./v2/models/ranker/infer"
+
+
+@dataclass
+class Shop:
+    """One test's namespace. Rollouts in it go through the shared Gateway by a host name of their own."""
+
+    namespace: str
+    rate: int = 40
+
+    def set_up(self) -> None:
+        base = installed.REPOSITORY / "hack" / "demo" / "manifests"
+        installed.apply(GATEWAY_SERVICE)
+        installed.apply(installed.in_namespace((base / "00-namespace.yaml").read_text(), self.namespace))
+        installed.apply(self.policy())
+        for document in yaml.safe_load_all(installed.in_namespace((base / "20-load.yaml").read_text(), self.namespace)):
+            if document["kind"] == "Deployment":
+                self._aim(document)
+            installed.apply(document)
+
+    def _aim(self, deployment: dict[str, Any]) -> None:
+        for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]:
+            if variable["name"] == "TARGET_URL":
+                variable["value"] = TARGET
+            if variable["name"] == "RATE":
+                variable["value"] = str(self.rate)
+
+    def tear_down(self) -> None:
+        """Rollouts first: their finalizer needs the operator, not the namespace controller."""
+        kubectl("delete", "mro", "--all", f"--namespace={self.namespace}", "--timeout=60s", timeout=70)
+        kubectl("delete", "namespace", self.namespace, "--wait=false")
+
+    def policy(self, **changes: Any) -> dict[str, Any]:
+        """The sample's objectives with the windows that a short test can wait for."""
+        document = yaml.safe_load(
+            installed.in_namespace((installed.SAMPLES / "policy.yaml").read_text(), self.namespace)
+        )
+        for objective in document["spec"]["objectives"]:
+            objective.update({"window": "6s", "minSamples": 5})
+            if objective["name"] == "throughput":
+                objective["min"] = self.rate / 2
+        document["spec"].update({"holdAfter": "8s", **changes})
+        return dict(document)
+
+    def version(self, number: int, *, env: dict[str, str] | None = None, **spec: Any) -> Rollout:
+        """A rollout of one model version with steps of seconds."""
+        document = copy.deepcopy(installed.sample("rollout", self.namespace))
+        document["spec"]["model"]["version"] = str(number)
+        document["spec"]["traffic"] = {
+            "gatewayAPI": {"parentRefs": [GATEWAY], "hostnames": [f"ranker.{self.namespace}.example"]}
+        }
+        document["spec"]["steps"] = [
+            {"shadow": {"minDuration": "2s", "maxDuration": "90s"}},
+            {"canary": {"weight": 20, "minDuration": "2s", "maxDuration": "90s"}},
+            {"full": {"bake": "4s", "maxDuration": "90s"}},
+        ]
+        document["spec"].update({"drain": "2s", **spec})
+        settings = {"MODEL_VERSION": str(number), "LATENCY_MS": "5", "LATENCY_JITTER_MS": "5", **(env or {})}
+        document["spec"]["template"]["spec"]["containers"][0]["env"] = [
+            {"name": name, "value": value} for name, value in settings.items()
+        ]
+        return document
+
+    def apply(self, rollout: Rollout) -> Rollout:
+        installed.apply(rollout)
+        return self.rollout()
+
+    def launch(self, **spec: Any) -> Rollout:
+        """Version 1 live and the load client's counts at zero."""
+        self.apply(self.version(1, **spec))
+        launched = self.wait_for(lambda found: condition(found, "Ready") == "True", "version 1 to be live", 60)
+        kubectl("rollout", "status", "deployment/load", f"--namespace={self.namespace}", "--timeout=60s", timeout=70)
+        installed.reset_load(self.namespace)
+        return launched
+
+    def rollout(self) -> Rollout:
+        return installed.rollout(self.namespace)
+
+    def wait_for(self, predicate: Predicate, what: str, seconds: float) -> Rollout:
+        """The rollout at the first moment that the predicate holds, followed by a watch."""
+        deadline = time.monotonic() + seconds
+        found = self.rollout()
+        api = client.CustomObjectsApi()
+        while not predicate(found):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise AssertionError(f"waited {seconds:.0f}s for {what}; {described(found)}")
+            stream = watch.Watch().stream(
+                api.list_namespaced_custom_object,
+                GROUP,
+                VERSION,
+                self.namespace,
+                PLURAL,
+                resource_version=found["metadata"]["resourceVersion"],
+                timeout_seconds=max(1, int(left)),
+            )
+            for event in stream:
+                found = event["object"]
+                if predicate(found) or time.monotonic() > deadline:
+                    break
+        return found
+
+    def wait_step(self, kind: str, seconds: float = 60, *, state: str = "Running") -> Rollout:
+        """The step of that kind reached, its split confirmed."""
+
+        def reached(found: Rollout) -> bool:
+            step = found.get("status", {}).get("step") or {}
+            return str(step.get("name", "")).startswith(kind) and step["state"] == state
+
+        return self.wait_for(reached, f"step {kind} {state}", seconds)
+
+    def wait_phase(self, phase: str, seconds: float = 90) -> Rollout:
+        return self.wait_for(lambda found: found.get("status", {}).get("phase") == phase, f"phase {phase}", seconds)
+
+    def wait_revision(self, generation: int, seconds: float = 30) -> Rollout:
+        """A deployment begun for that generation of spec."""
+
+        def begun(found: Rollout) -> bool:
+            deployment = found.get("status", {}).get("deployment") or {}
+            return bool(deployment.get("generation", 0) >= generation)
+
+        return self.wait_for(begun, f"a deployment of generation {generation}", seconds)
+
+    def annotate(self, verb: str, value: str) -> None:
+        key = f"ops-commander.dev/{verb}={value}"
+        kubectl("annotate", "mro/ranker", key, "--overwrite", f"--namespace={self.namespace}")
+
+    def inject(self, revision: str, **faults: Any) -> None:
+        """Faults in every pod of a revision, from this moment on."""
+        for pod in self.pods(revision):
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:9090/proxy/faults"
+            kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(faults))
+
+    def pods(self, revision: str) -> list[str]:
+        selector = f"--selector=ops-commander.dev/revision={revision}"
+        names = kubectl("get", "pods", f"--namespace={self.namespace}", selector, "--output=name")
+        return [name.removeprefix("pod/") for name in names.split()]
+
+    def replica_set(self, revision: str) -> dict[str, Any]:
+        name = f"replicaset/ranker-{revision}"
+        found: dict[str, Any] = json.loads(kubectl("get", name, f"--namespace={self.namespace}", "--output=json"))
+        return found
+
+    def route_weights(self, name: str = "ranker") -> dict[str, int]:
+        """Weights by Service as the HTTPRoute has them now."""
+        route = json.loads(kubectl("get", "httproute", name, f"--namespace={self.namespace}", "--output=json"))
+        return {backend["name"]: backend["weight"] for backend in route["spec"]["rules"][0]["backendRefs"]}
+
+    def load_stats(self) -> dict[str, Any]:
+        return installed.load_stats(self.namespace)
+
+    def assert_no_switch_failed(self) -> dict[str, Any]:
+        """No request was failed by a weight change, a promotion or a revert."""
+        stats = self.load_stats()
+        assert stats["sent"] > 0
+        assert stats["failed"]["switch"] == 0, stats["recent_switch_failures"]
+        return stats
+
+
+def status(rollout: Rollout) -> dict[str, Any]:
+    return dict(rollout.get("status") or {})
+
+
+def condition(rollout: Rollout, kind: str) -> str | None:
+    """A condition's status, None where it is absent or speaks of an older generation."""
+    found = condition_of(rollout, kind)
+    if found is None or found.get("observedGeneration") != rollout["metadata"]["generation"]:
+        return None
+    return str(found["status"])
+
+
+def condition_of(rollout: Rollout, kind: str) -> dict[str, Any] | None:
+    return next((item for item in status(rollout).get("conditions", []) if item["type"] == kind), None)
+
+
+def step_names(rollout: Rollout) -> list[str]:
+    return [step["name"] for step in status(rollout)["deployment"]["steps"]]
+
+
+def described(rollout: Rollout) -> str:
+    told = status(rollout)
+    wanted = ("phase", "stepName", "weight", "verdict", "reason", "next", "message")
+    return f"status is {json.dumps({key: told.get(key) for key in wanted})}"
+
+
+def kill_operator(*, everyone: bool = False) -> None:
+    """End the leading operator pod, or all of them, as kill -9 does: no grace, no goodbye."""
+    namespace = f"--namespace={installed.OPERATOR_NAMESPACE}"
+    if everyone:
+        names = kubectl("get", "pods", namespace, "--output=name").split()
+    else:
+        holder = kubectl("get", "lease/ops-commander", namespace, "--output=jsonpath={.spec.holderIdentity}")
+        names = [f"pod/{holder}"]
+    kubectl("delete", *names, namespace, "--grace-period=0", "--force", "--wait=false")
+
+
+def apply_refused(document: Rollout) -> str:
+    """What `kubectl apply` says of an object that it must refuse."""
+    result = subprocess.run(
+        [installed.bin_folder() / "kubectl", "apply", "--filename", "-"],
+        input=json.dumps(document),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=installed.environment(),
+    )
+    assert result.returncode != 0, f"accepted: {document['spec']}"
+    return result.stderr
