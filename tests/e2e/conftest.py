@@ -17,8 +17,8 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def cluster() -> None:
     """Cluster, images and operator; a few seconds where all of it is there already."""
-    record = installed.ensure()
-    config.load_kube_config(str(record.kubeconfig))
+    installed.ensure()
+    config.load_kube_config(installed.environment()["KUBECONFIG"])
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from kubernetes import client, watch
 
+from hack.cluster.workspace import bin_folder
 from hack.demo import installed
 from hack.demo.installed import kubectl
 
@@ -233,7 +234,7 @@ def kill_operator(*, everyone: bool = False) -> None:
 def apply_refused(document: Rollout) -> str:
     """What `kubectl apply` says of an object that it must refuse."""
     result = subprocess.run(
-        [installed.bin_folder() / "kubectl", "apply", "--filename", "-"],
+        [bin_folder() / "kubectl", "apply", "--filename", "-"],
         input=json.dumps(document),
         capture_output=True,
         text=True,
@@ -242,4 +243,4 @@ def apply_refused(document: Rollout) -> str:
         env=installed.environment(),
     )
     assert result.returncode != 0, f"accepted: {document['spec']}"
-    return result.stderr
+    return str(result.stderr)

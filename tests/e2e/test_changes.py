@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from hack.demo import installed
 from hack.demo.installed import kubectl
@@ -105,7 +106,7 @@ def test_wrong_ports_are_named(shop: Shop) -> None:
 
 
 def test_bad_input_is_refused_at_apply_with_field_value_and_expectation(shop: Shop) -> None:
-    cases = {
+    cases: dict[str, tuple[list[dict[str, Any]] | None, dict[str, Any], tuple[str, ...]]] = {
         "weight": ([{"canary": {"weight": 120}}, {"full": {}}], {}, ("spec.steps[0].canary.weight", "120", "99")),
         "order": (
             [{"canary": {"weight": 5}}, {"shadow": {}}, {"full": {}}],

@@ -100,7 +100,7 @@ class Operator:
     async def _watch(self) -> None:
         registry = handlers.registry(self.rollouts, self.queue.add, lambda: clock.now().timestamp())
         _log_in(registry, self.configuration)
-        await handlers.watch(registry, self.settings.namespaces, self.watching)
+        await handlers.watch(registry, self.settings.namespaces, self.settings.identity, self.watching)
 
     async def _work_while_leading(self) -> None:
         """Standbys watch and queue; only the leader takes keys off."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -108,7 +108,9 @@ def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable
     return watched
 
 
-async def watch(registered: kopf.OperatorRegistry, namespaces: tuple[str, ...], ready: asyncio.Event) -> None:
+async def watch(
+    registered: kopf.OperatorRegistry, namespaces: tuple[str, ...], identity: str, ready: asyncio.Event
+) -> None:
     """Run the watches until cancelled; `ready` is set once they start. Ends when one cannot be kept up."""
     await kopf.operator(
         registry=registered,
@@ -117,4 +119,5 @@ async def watch(registered: kopf.OperatorRegistry, namespaces: tuple[str, ...], 
         clusterwide=not namespaces,
         namespaces=namespaces,
         ready_flag=ready,
+        identity=cast(Any, identity),  # else kopf asks for the name of a user that the image does not have
     )
