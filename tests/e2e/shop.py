@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from kubernetes import client, watch
 
-from hack.cluster.workspace import bin_folder
+from hack.cluster.workspace import REPOSITORY, bin_folder
 from hack.demo import installed
 from hack.demo.installed import kubectl
 
@@ -46,7 +46,7 @@ class Shop:
     rate: int = 40
 
     def set_up(self) -> None:
-        base = installed.REPOSITORY / "hack" / "demo" / "manifests"
+        base = REPOSITORY / "hack" / "demo" / "manifests"
         installed.apply(GATEWAY_SERVICE)
         installed.apply(installed.in_namespace((base / "00-namespace.yaml").read_text(), self.namespace))
         installed.apply(self.policy())
