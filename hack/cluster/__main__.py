@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hack.cluster.workspace import bin_folder, cache, exclusive, remove_tree
 def _up(arguments: argparse.Namespace) -> None:
     with step(f"cluster {arguments.name}"):
         packages.ensure_command_line_tools()
-        plan = kind.Plan(arguments.name)
+        plan = kind.make_plan(arguments.name)
         packages.trim_go_build_cache()
         record = kind.ensure(plan)
         addons.ensure(record)
@@ -121,9 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run one command; tell errors in one message instead of a traceback."""
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)  # so that the programs it runs end with it
     try:
         if arguments.command in ("status", "kubeconfig"):
             arguments.action(arguments)

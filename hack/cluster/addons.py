@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from hack.cluster import image_store, images, kind, packages, source, state
-from hack.cluster.commands import run, wait_until
+from hack.cluster.commands import BootstrapError, run, wait_until
 from hack.cluster.loading import load_images
 from hack.cluster.mlflow_image import MLFLOW_IMAGE, mlflow_build
 from hack.cluster.progress import step
@@ -43,7 +43,7 @@ _PROBES = {"gateway": "/", "prometheus": "/-/ready", "mlflow": "/health"}
 
 def urls(record: state.State) -> dict[str, str]:
     """Return where the host reaches the add-ons."""
-    return {name: f"http://{kind.address(record)}:{port}" for name, port in kind.NODE_PORTS.items()}
+    return {name: f"http://{kind.address(record.source, record.slot)}:{port}" for name, port in kind.NODE_PORTS.items()}
 
 
 def _copy_chart(partial: Path) -> None:
@@ -156,15 +156,7 @@ def _install(record: state.State, rendered: dict[str, str]) -> None:
     _apply(name, rendered["gateway.yaml"])
 
 
-def ensure(record: state.State) -> None:
-    """Install the add-ons unless they are as they should be, and wait until all of them answer on the host."""
-    rendered = _rendered(record)
-    wanted = digest([*rendered.values(), str(_chart())])
-    if record.add_ons != wanted:
-        with step("add-ons"):
-            _install(record, rendered)
-    elif all(probe(record).values()):
-        return
+def _await_all(record: state.State) -> None:
     name, available = record.name, "--for=condition=Available"
     with step("waiting for cluster DNS"):
         # not the condition Available: one replica of which one may be missing is always available
@@ -174,5 +166,20 @@ def ensure(record: state.State) -> None:
     _wait(name, "Prometheus", available, "deployment/prometheus", "--namespace=monitoring")
     _wait(name, "MLflow", available, "deployment/mlflow", "--namespace=mlflow")
     wait_until(f"{', '.join(urls(record).values())} to answer", lambda: all(probe(record).values()), timeout=60)
+
+
+def ensure(record: state.State) -> None:
+    """Install the add-ons unless they are as they should be, and wait until all of them answer on the host."""
+    rendered = _rendered(record)
+    wanted = digest([*rendered.values(), str(_chart())])
+    if record.add_ons == wanted and all(probe(record).values()):
+        return
+    with step("add-ons"):
+        _install(record, rendered)
+    try:
+        _await_all(record)
+    except BootstrapError as error:
+        pods = kind.kubectl(record.name, "get", "pods", "--all-namespaces", "--output=wide")
+        raise BootstrapError(f"{error}\n{pods}") from error
     record.add_ons = wanted
     record.save()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import string
+from dataclasses import dataclass
 from pathlib import Path
 
 from hack.cluster import engine, image_store, node_image, packages, source, state
@@ -23,9 +23,9 @@ def docker_environment(images: str) -> dict[str, str]:
     return engine.docker_environment() if images == source.PACKAGES else {}
 
 
-def address(record: state.State) -> str:
-    """Return the address at which the host reaches the cluster's published ports."""
-    return engine.cluster_address(record.slot) if record.source == source.PACKAGES else "127.0.0.1"
+def address(images: str, slot: int) -> str:
+    """Return the address at which the host reaches a cluster's published ports."""
+    return engine.cluster_address(slot) if images == source.PACKAGES else "127.0.0.1"
 
 
 def kubectl(name: str, *arguments: str, timeout: float = 60, stdin: str | None = None) -> str:
@@ -63,32 +63,45 @@ def _copy_store(name: str, origin: Path) -> None:
         database.write_bytes(content)
 
 
+@dataclass(frozen=True)
 class Plan:
-    """What a cluster of this name would be made from; its fingerprint tells whether a standing one still fits."""
+    """What a cluster of this name would be made from; the fingerprint tells whether a standing one still fits."""
 
-    def __init__(self, name: str) -> None:
-        existing = state.load(name)
-        self.name = name
-        self.source = existing.source if existing and not os.environ.get("OPS_COMMANDER_IMAGES") else source.detect()
-        self.record = state.State(name, self.source, state.free_slot(name), "")
-        listen = address(self.record)
-        values = {"PORTS": _ports(listen), "ADDRESS": listen}
-        self.store: Path | None = None
-        template = "kind-public.yaml"
-        if self.source == source.PACKAGES:
-            packages.ensure_host_packages()
-            store = image_store.image_store([mlflow_archive()])
-            self.store = store.path / "containerd"
-            template = "kind-packages.yaml"
-            values |= {"NODE_IMAGE": node_image.node_tag(), "STORE": str(store_folder(name)), "ETCD": packages.ETCD}
-            values |= {"COREDNS": packages.COREDNS, "REPOSITORY": image_store.REPOSITORY}
-        self.configuration = render(template, values)
-        parts = [self.configuration, packages.KIND, self.source, store.key if self.store else ""]
-        self.record.fingerprint = digest(parts)
+    name: str
+    source: str
+    slot: int
+    configuration: str
+    store: Path | None
+    fingerprint: str
 
     @property
     def environment(self) -> dict[str, str]:
         return docker_environment(self.source)
+
+
+def make_plan(name: str) -> Plan:
+    """Work out what the cluster is made from; in the packages mode this builds whatever is not in the cache."""
+    existing = state.load(name)
+    images = existing.source if existing and not source.overridden() else source.detect()
+    slot = state.free_slot(name)
+    listen = address(images, slot)
+    if images == source.PUBLIC:
+        configuration = render("kind-public.yaml", {"PORTS": _ports(listen)})
+        return Plan(name, images, slot, configuration, None, digest([configuration, packages.KIND]))
+    packages.ensure_host_packages()
+    store = image_store.image_store([mlflow_archive()])
+    values = {
+        "PORTS": _ports(listen),
+        "ADDRESS": listen,
+        "NODE_IMAGE": node_image.node_tag(),
+        "STORE": str(store_folder(name)),
+        "REPOSITORY": image_store.REPOSITORY,
+        "ETCD": packages.ETCD,
+        "COREDNS": packages.COREDNS,
+    }
+    configuration = render("kind-packages.yaml", values)
+    fingerprint = digest([configuration, packages.KIND, store.key])
+    return Plan(name, images, slot, configuration, store.path / "containerd", fingerprint)
 
 
 def node_name(name: str) -> str:
@@ -125,7 +138,7 @@ def standing(plan: Plan) -> state.State | None:
     record = state.load(plan.name)
     if not record:
         return None
-    if record.fingerprint != plan.record.fingerprint:
+    if record.fingerprint != plan.fingerprint:
         say("the cluster was made from other versions or settings: it will be made anew")
         return None
     if not node_running(plan.name, plan.environment):
@@ -181,8 +194,9 @@ def create(plan: Plan) -> state.State:
         where = _save_diagnosis(plan.name, plan.environment)
         delete(plan.name, plan.environment)
         raise BootstrapError(f"{error}\n  {where}") from error
-    plan.record.save()
-    return plan.record
+    record = state.State(plan.name, plan.source, plan.slot, plan.fingerprint)
+    record.save()
+    return record
 
 
 def ensure(plan: Plan) -> state.State:

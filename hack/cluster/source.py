@@ -15,6 +15,11 @@ _PROBE_IMAGE = "hello-world"
 _PROBE_TIMEOUT = 20.0
 
 
+def overridden() -> bool:
+    """Tell whether the user has fixed the source of images."""
+    return bool(os.environ.get("OPS_COMMANDER_IMAGES"))
+
+
 @once
 def detect() -> str:
     """Tell the source of images; OPS_COMMANDER_IMAGES overrides what looking finds."""
