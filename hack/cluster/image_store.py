@@ -67,10 +67,12 @@ def _kube_proxy() -> Image:
     for name in ("usr/sbin/nft", "usr/sbin/conntrack", "usr/bin/kmod"):
         files[f"/{name}"] = root / name
     files["/usr/sbin/modprobe"] = root / "usr/bin/kmod"
-    programs = ["/usr/sbin/xtables-nft-multi", "/usr/sbin/nft", "/usr/sbin/conntrack", "/usr/bin/kmod"]
-    files |= shared_objects(root, programs)
     for extension in sorted((root / _LIBRARIES / "xtables").glob("*.so")):
         files[f"/{_LIBRARIES}/xtables/{extension.name}"] = extension
+    # the extensions have needs of their own: `statistic`, for Services of more than one endpoint, takes libm
+    extensions = [place for place in files if place.endswith(".so")]
+    programs = ["/usr/sbin/xtables-nft-multi", "/usr/sbin/nft", "/usr/sbin/conntrack", "/usr/bin/kmod"]
+    files |= shared_objects(root, [*programs, *extensions])
     return Image(f"{REPOSITORY}/kube-proxy:{packages.KUBERNETES}", ("/usr/local/bin/kube-proxy",), files=files)
 
 
