@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -88,17 +87,40 @@ def install_operator(**values: str) -> None:
         r"podAnnotations.ops-commander\.dev/image": _image_id(OPERATOR_IMAGE),
         **values,
     }
-    argv: list[str | Path] = [bin_folder() / "helm", "upgrade", "--install", RELEASE]
-    argv += [REPOSITORY / "charts" / "ops-commander", "--namespace", OPERATOR_NAMESPACE, "--create-namespace"]
-    argv += ["--set", "replicas=2", "--wait", "--timeout", "3m"]
+    chart = str(REPOSITORY / "charts" / "ops-commander")
+    arguments = ["upgrade", "--install", RELEASE, chart, "--create-namespace", "--set", "replicas=2"]
     for path, value in wanted.items():
-        argv += ["--set-string", f"{path}={value}"]
+        arguments += ["--set-string", f"{path}={value}"]
     with step("Ops Commander by its chart, two replicas"):
+        _forget_interrupted_release()
+        _helm(*arguments)
         try:
-            output(argv, timeout=240, env=environment())
+            await_operator()
         except BootstrapError:
             say(operator_log(20))
             raise
+
+
+def _helm(*arguments: str) -> str:
+    argv = [str(bin_folder() / "helm"), *arguments, f"--namespace={OPERATOR_NAMESPACE}"]
+    return output(argv, timeout=120, env=environment())
+
+
+def _forget_interrupted_release() -> None:
+    """A helm that was killed leaves a release that no other helm touches."""
+    try:
+        status = json.loads(_helm("status", RELEASE, "--output=json"))["info"]["status"]
+    except BootstrapError:
+        return
+    if status.startswith("pending"):
+        say(f"an interrupted run left the release in {status}: removing it")
+        _helm("uninstall", RELEASE, "--wait", "--timeout=60s")
+
+
+def await_operator(timeout: int = 120) -> None:
+    """Wait until every replica of the newest operator is ready; not the condition Available, which one may lack."""
+    arguments = ["status", f"deployment/{RELEASE}", f"--namespace={OPERATOR_NAMESPACE}", f"--timeout={timeout}s"]
+    kubectl("rollout", *arguments, timeout=timeout + 10)
 
 
 def operator_log(lines: int = 40) -> str:
@@ -120,6 +142,14 @@ def apply(manifest: str | dict[str, Any]) -> str:
     """kubectl apply; an object goes as JSON, which is YAML."""
     text = manifest if isinstance(manifest, str) else json.dumps(manifest)
     return kubectl("apply", "--filename", "-", stdin=text).strip()
+
+
+def remove_demo(namespace: str = NAMESPACE) -> None:
+    """Take away what an earlier demo left in its namespace."""
+    if not kubectl("get", "namespace", namespace, "--ignore-not-found"):
+        return
+    with step(f"namespace {namespace} of an earlier run goes"):
+        kubectl("delete", "namespace", namespace, "--timeout=120s", timeout=130)
 
 
 def apply_demo_base(namespace: str = NAMESPACE) -> None:

@@ -315,6 +315,7 @@ class Story:
     def run(self) -> int:
         title("the cluster, and Ops Commander in it")
         record = installed.ensure()
+        installed.remove_demo(self._namespace)
         installed.apply_demo_base(self._namespace)
         urls = addons.urls(record)
         with step("three finished runs in MLflow"):
