@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hack.cluster.workspace import cache
 
-DEFAULT_NAME = "ops-commander"
+DEFAULT_NAME = os.environ.get("OPS_COMMANDER_CLUSTER") or "ops-commander"
 
 
 @dataclass
