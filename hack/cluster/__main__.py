@@ -64,7 +64,8 @@ def _purge(others: bool) -> None:
     if others:
         raise BootstrapError("other clusters still use the engine: take them down first")
     engine.purge()
-    for name in ("artifacts", "bin", "share", "built", "buildah", "clusters", "debs"):
+    images.purge()
+    for name in ("artifacts", "bin", "share", "clusters", "debs", "logs"):
         remove_tree(cache() / name)
 
 

@@ -6,6 +6,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -17,7 +18,17 @@ from hack.cluster import debian, source
 from hack.cluster.archives import Image, write_archive
 from hack.cluster.commands import BootstrapError, output, run
 from hack.cluster.progress import say, step
-from hack.cluster.workspace import HERE, Artifact, cache, digest, identity, log_file
+from hack.cluster.workspace import (
+    HERE,
+    SCARCE_DISK_GB,
+    Artifact,
+    cache,
+    digest,
+    free_gigabytes,
+    identity,
+    log_file,
+    remove_tree,
+)
 
 PYTHON_IMAGE = "localhost/python:3.11"
 _BUILD_TIMEOUT = 1800.0
@@ -98,16 +109,26 @@ def _python_base() -> Artifact:
     return artifact
 
 
+def _runtime_folder() -> Path:
+    return Path(f"/run/ops-commander-{identity()}-buildah")
+
+
 def _buildah(*arguments: str) -> list[str]:
-    storage = cache() / "buildah"
-    return [
-        "buildah",
-        "--root",
-        str(storage / "storage"),
-        "--runroot",
-        f"/run/ops-commander-{identity()}-buildah",
-        *arguments,
-    ]
+    roots = [f"--root={cache() / 'buildah' / 'storage'}", f"--runroot={_runtime_folder()}"]
+    return ["buildah", *roots, *arguments]
+
+
+def _forget_stale_layers() -> None:
+    """Drop the layers of earlier builds when the disk is short; until then they make builds quick."""
+    if free_gigabytes() < SCARCE_DISK_GB:
+        run(_buildah("rmi", "--prune", "--force"), log=log_file("buildah"), timeout=300)
+
+
+def purge() -> None:
+    """Delete everything that buildah has built."""
+    remove_tree(cache() / "buildah")
+    remove_tree(cache() / "built")
+    shutil.rmtree(_runtime_folder(), ignore_errors=True)
 
 
 def _buildah_image(name: str) -> str:
@@ -194,6 +215,8 @@ def build_image(build: Build, images: str) -> str:
         secret.write(_pip_configuration() if composed else "[global]\n")
         secret.flush()
         (_build_with_buildah if composed else _build_with_docker)(build, Path(secret.name))
+    if composed:
+        _forget_stale_layers()
     present = image_id(build.tag, images)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"{fingerprint} {present}")

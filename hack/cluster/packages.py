@@ -15,7 +15,7 @@ from tarfile import open as open_tar
 
 from hack.cluster.commands import BootstrapError, output, run
 from hack.cluster.progress import say, step
-from hack.cluster.workspace import TOOLS, Artifact, bin_folder, cache, free_gigabytes, log_file, publish
+from hack.cluster.workspace import SCARCE_DISK_GB, TOOLS, Artifact, bin_folder, cache, free_gigabytes, log_file, publish
 
 KUBERNETES = "v1.34.4"
 ETCD = "v3.6.7"
@@ -33,7 +33,6 @@ HOST_PACKAGES = [
 ]
 
 _BUILD_TIMEOUT = 2400.0
-_SCARCE_DISK_GB = 15.0
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 
 
@@ -148,7 +147,7 @@ def go_program(name: str) -> Path:
 
 def trim_go_build_cache() -> None:
     """Drop Go's build cache when the disk is short: the programs themselves stay in our own cache."""
-    if free_gigabytes() < _SCARCE_DISK_GB:
+    if free_gigabytes() < SCARCE_DISK_GB:
         say("less than 15 GB free: dropping Go's build cache")
         run([_go(), "clean", "-cache"], log=log_file("go-clean"), timeout=300)
 

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 TOOLS = REPOSITORY / "hack" / "tools"
 
+SCARCE_DISK_GB = 15.0
 _LOCK_TIMEOUT = 3600.0
 
 
