@@ -68,9 +68,8 @@ def wanted_split(situation: Situation, status: ModelRolloutStatus) -> Split:
     if step.state in (StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED):
         current = steps[min(step.index, len(steps) - 1)]
         return Split(current.weight, current.mirror_percent)
-    if step.state is StepState.PREPARING and step.index > 0:
-        previous = steps[min(step.index, len(steps)) - 1]
-        return Split(previous.weight, previous.mirror_percent)
+    if step.state is StepState.PREPARING and status.traffic is not None:  # as it is, until the pods are there
+        return Split(status.traffic.candidate_weight, status.traffic.mirror_percent)
     return Split(100) if step.state is StepState.SWITCHING else ALL_STABLE
 
 
@@ -127,12 +126,12 @@ def replicas_of(situation: Situation, status: ModelRolloutStatus, view: ReplicaS
 
 
 def _revert_may_scale_down(situation: Situation, status: ModelRolloutStatus) -> bool:
-    """After the drain; and without it when the router has not followed for too long."""
+    """After the drain, and not before the proxies have followed; without both when the router does not for long."""
     rollback, now = status.rollback, situation.now
     if rollback is None:
         return False
     if rollback.traffic_reverted_at is not None:
-        return now >= rollback.traffic_reverted_at + situation.snapshot.spec.drain
+        return now >= rollback.traffic_reverted_at + max(situation.snapshot.spec.drain, SETTLE)
     return now >= rollback.decided_at + SCALE_DOWN_REGARDLESS
 
 

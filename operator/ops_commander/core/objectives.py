@@ -146,8 +146,8 @@ def _missing(evidence: Evidence | None, now: datetime, stale_after: timedelta) -
         error = evidence.error if evidence else None
         return _undecided("NoData", error or "Prometheus has not been asked yet")
     if now - evidence.at > stale_after:
-        age = (now - evidence.at).total_seconds()
-        return _undecided("StaleData", f"the latest answer is {age:.0f}s old: {evidence.error or 'no newer poll'}")
+        since = f"no answer since {evidence.at:%H:%M:%S}"  # no age: a text that changes would be written each time
+        return _undecided("StaleData", f"{since}: {evidence.error or 'no newer poll'}")
     return None
 
 

@@ -7,7 +7,7 @@ reads no clock. What the cluster should look like for a status is in `desired.py
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,10 @@ CHECK_AGAIN = timedelta(seconds=5)
 SCALE_DOWN_REGARDLESS = timedelta(seconds=60)
 """A router that cannot be steered keeps a breached candidate alive no longer than this: half the RTO."""
 HISTORY_LIMIT = 10
+
+_PREPARING = StepState.PREPARING
+_SEEING = frozenset({StepState.PREPARING, StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED})
+"""States in which a candidate with live traffic must be seen."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ def reverting(situation: Situation) -> Change | None:
         return None
     rollback = status.rollback
     if rollback.traffic_reverted_at is None:
-        if situation.is_confirmed or status.stable_revision is None:
+        if status.stable_revision is None or (situation.is_confirmed and situation.is_stable_selected):
             seconds = _seconds(now - rollback.breach_visible_at)
             changed = rollback.model_copy(update={"traffic_reverted_at": now, "traffic_seconds": seconds})
             message = f"all traffic on stable {seconds:.3f}s after the breach was visible"
@@ -215,7 +219,7 @@ def _seconds(duration: timedelta) -> float:
 def aborted(situation: Situation) -> Change | None:
     """A person's order to revert, for this very deployment."""
     deployment = situation.deployment
-    if deployment is None or situation.state in PROMOTING or situation.ordered(names.ABORT) != deployment.id:
+    if deployment is None or situation.ordered(names.ABORT) != deployment.id:
         return None
     return begin_rollback(situation, "aborted", "Aborted", f"ordered by the annotation {names.ABORT}")
 
@@ -260,10 +264,26 @@ def candidate_restarted(situation: Situation) -> Change | None:
     return begin_rollback(situation, "candidate_restarted", "CandidateRestarted", message)
 
 
+def capacity_lost(situation: Situation) -> Change | None:
+    """Live requests for a Service without a ready pod fail, and no metric of the pods tells it."""
+    snapshot, revision = situation.snapshot, situation.snapshot.status.candidate_revision
+    if situation.deployment is None or revision is None or not snapshot.spec.replicas:
+        return None
+    returning_ = situation.state is StepState.RETURNING
+    if not returning_ and not situation.live_weight:
+        return None
+    service = "stable" if returning_ else "candidate"
+    if situation.is_ready_behind(service, revision, 1):
+        return None
+    trouble = situation.candidate.trouble if situation.candidate else None
+    message = f"no ready pod behind the {service} Service at {situation.live_weight or 100}% of the live requests"
+    return begin_rollback(situation, "capacity_lost", "CapacityLost", message + (f": {trouble}" if trouble else ""))
+
+
 def progress_deadline_exceeded(situation: Situation) -> Change | None:
     """Pods that do not become Ready, or a router that does not take the split, in time."""
     step = situation.step
-    if situation.deployment is None or step is None:
+    if situation.deployment is None or step is None or (step.capacity_at is not None and step.state is _PREPARING):
         return None
     if step.state not in (StepState.CLEARING, StepState.PREPARING, StepState.SHIFTING):
         return None
@@ -280,7 +300,7 @@ def progress_deadline_exceeded(situation: Situation) -> Change | None:
 
 def blind(situation: Situation) -> Change | None:
     """Without fresh evidence a candidate gets no live traffic; the deadline keeps running."""
-    if situation.state not in (StepState.RUNNING, StepState.PAUSED) or not situation.step_spec.weight:
+    if situation.state not in _SEEING or not situation.live_weight:
         return None
     policy = situation.snapshot.policy
     hold_after = policy.hold_after if policy else timedelta(seconds=60)
@@ -296,6 +316,21 @@ def blind(situation: Situation) -> Change | None:
 
 def _whole(duration: timedelta) -> timedelta:
     return timedelta(seconds=int(duration.total_seconds()))
+
+
+def replanned(situation: Situation) -> Change | None:
+    """Spec's steps were edited under way: another split waits for its pods as that of a new step does."""
+    step, traffic, spec = situation.step, situation.snapshot.status.traffic, situation.step_spec
+    if step is None or traffic is None or step.state not in (StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED):
+        return None
+    live, wanted = Split(traffic.candidate_weight, traffic.mirror_percent), Split(spec.weight, spec.mirror_percent)
+    if live == wanted:
+        return None
+    index = min(step.index, len(situation.snapshot.spec.steps) - 1)
+    changes = {"index": index, "name": spec.label, "reached_at": None, "running_since": None, "capacity_at": None}
+    status = _update_record(_in_state(situation, StepState.PREPARING, **changes), name=spec.label)
+    message = f"spec.steps was edited: {step.name} ({live}) becomes {spec.label} ({wanted})"
+    return _now(situation, "replanned", status, Occurrence("StepChanged", message))
 
 
 def drifted(situation: Situation) -> Change | None:
@@ -361,17 +396,21 @@ def preparing(situation: Situation) -> Change | None:
         change = _wait(
             situation, "preparing", "WaitingForPods", _capacity_text(situation, needed), next_=step.name, until=until
         )
-        if step.capacity_at is not None:
-            return Change("preparing", _step(status, capacity_at=None), change.reason, change.message, step.name)
-        return change
+        if step.capacity_at is None:
+            return change
+        since = situation.now if situation.snapshot.spec.paused else step.state_since
+        return replace(change, status=_step(status, capacity_at=None, state_since=since))
     if step.capacity_at is None:
         occurrence = Occurrence("CapacityReady", f"{needed} candidate pod(s) Ready for {step.name}")
         return _now(situation, "preparing", _step(status, capacity_at=situation.now), occurrence)
     if situation.now < step.capacity_at + SETTLE:
         until = step.capacity_at + SETTLE
         return _wait(situation, "preparing", "Settling", "the proxies learn of the new pods", until=until)
+    if situation.snapshot.spec.paused:
+        message = f"pods for {step.name} are Ready, held before it by spec.paused"
+        return _wait(situation, "preparing", "Paused", message, next_="spec.paused: false", every=CHECK_AGAIN)
     shifted = _in_state(situation, StepState.SHIFTING)
-    if step.index == 0 and situation.candidate:
+    if step.index == 0 and step.reached_at is None and situation.candidate:
         shifted = _deployment(shifted, restarts_at_start=situation.candidate.restarts)
     spec = situation.step_spec
     split = Split(spec.weight, spec.mirror_percent)
@@ -393,13 +432,13 @@ def shifting(situation: Situation) -> Change | None:
 
 
 def held(situation: Situation) -> Change | None:
-    """Back to the step's split once both arms have fresh data again."""
+    """Back to the step's split once both arms have fresh data again, and if its pods are still there."""
     step = situation.step
     if step is None or step.state is not StepState.HELD:
         return None
     rows = [row for row in situation.rows if row.required]
     if situation.snapshot.policy and rows and all(row.reason not in objectives.NO_EVIDENCE for row in rows):
-        status = _in_state(situation, StepState.SHIFTING)
+        status = _in_state(situation, StepState.PREPARING, capacity_at=None)
         return _now(situation, "held", status, Occurrence("Resumed", f"evidence is back: {step.name} goes on"))
     overdue = _overdue(situation)
     if overdue:
@@ -438,15 +477,7 @@ def promoted(situation: Situation) -> Change | None:
         return None
     why = f"ordered by the annotation {names.PROMOTE}"
     change = _advance(situation, "promoted", why)
-    return Change(
-        change.rule,
-        change.status.model_copy(update={"handled_promote": order}),
-        change.reason,
-        change.message,
-        change.next,
-        change.requeue_at,
-        change.occurrences,
-    )
+    return replace(change, status=change.status.model_copy(update={"handled_promote": order}))
 
 
 def _advance(situation: Situation, rule: str, why: str) -> Change:
@@ -475,9 +506,9 @@ def running(situation: Situation) -> Change | None:
     if overdue:
         return overdue
     undecided = [row for row in situation.rows if row.required and row.verdict is not Verdict.PASS]
-    if undecided:
+    if undecided or situation.snapshot.policy is None:
         message = _shortly(undecided)
-        ends, reason = _end_text(situation), undecided[0].reason
+        ends, reason = _end_text(situation), undecided[0].reason if undecided else "NoPolicy"
         until = _deadline(situation)
         return _wait(situation, "running", reason, message, next_=ends, until=until, every=CHECK_AGAIN)
     message = f"all objectives met, dwelling until {dwelled_at:%H:%M:%S}"
@@ -496,9 +527,9 @@ def _shortly(rows: list[ObjectiveStatus]) -> str:
 
 def _deadline(situation: Situation) -> datetime | None:
     step = situation.step
-    if step is None or step.reached_at is None:
+    if step is None:
         return None
-    return step.reached_at + situation.step_spec.max_duration
+    return (step.reached_at or step.entered_at) + situation.step_spec.max_duration
 
 
 def _end_text(situation: Situation) -> str | None:
@@ -575,7 +606,7 @@ def retried(situation: Situation) -> Change | None:
 def latched(situation: Situation) -> Change | None:
     """A reverted revision stays out until spec changes or a person orders a retry."""
     rejected = situation.rejected
-    if rejected is None:
+    if rejected is None or situation.ordered(names.RETRY) == rejected.id:
         return None
     status, rollback = situation.snapshot.status, situation.snapshot.status.rollback
     why = rollback.message if rollback else ""
@@ -649,8 +680,10 @@ RULES: tuple[Rule, ...] = (
     superseded,
     objective_breached,
     candidate_restarted,
+    capacity_lost,
     progress_deadline_exceeded,
     blind,
+    replanned,
     drifted,
     launching,
     clearing,
@@ -663,8 +696,8 @@ RULES: tuple[Rule, ...] = (
     switching,
     returning,
     settled,
-    retried,
     latched,
     unverified,
+    retried,
     starting,
 )

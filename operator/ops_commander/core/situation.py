@@ -29,6 +29,9 @@ LIVE_STATES = frozenset({StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED
 
 PROMOTING = frozenset({StepState.SWITCHING, StepState.RETURNING})
 
+DWELT_STATES = PROMOTING | {StepState.RUNNING, StepState.PAUSED}
+"""States in which the candidate has had the same traffic since `running_since`."""
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -78,13 +81,27 @@ class Situation:
     @property
     def judged_kind(self) -> StepKind | None:
         """The kind of step whose split is live, None while the candidate has no traffic."""
-        if self.step is None or self.state in PROMOTING or self.state is StepState.REVERTING:
-            return None
+        if self.state in PROMOTING:
+            return StepKind.FULL
         if self.state in LIVE_STATES:
             return self.step_spec.kind
-        if self.step.index > 0 and self.state is StepState.PREPARING:
-            return self.snapshot.spec.steps[min(self.step.index, len(self.snapshot.spec.steps)) - 1].kind
-        return None
+        return self._live_kind if self.state is StepState.PREPARING else None
+
+    @property
+    def _live_kind(self) -> StepKind | None:
+        """The kind of the split that stays live while the next one waits for its pods."""
+        traffic = self.snapshot.status.traffic
+        if traffic is None:
+            return None
+        if self.live_weight:
+            return StepKind.FULL if self.live_weight == 100 else StepKind.CANARY
+        return StepKind.SHADOW if traffic.mirror_percent else None
+
+    @property
+    def live_weight(self) -> int:
+        """Percentage of live requests that the route gives the candidate, or is about to."""
+        traffic = self.snapshot.status.traffic
+        return traffic.candidate_weight if traffic else 0
 
     @property
     def judged(self) -> list[Objective]:
@@ -96,7 +113,7 @@ class Situation:
     @cached_property
     def rows(self) -> list[ObjectiveStatus]:
         """Verdicts on the latest evidence."""
-        since = self.step.running_since if self.step and self.state is StepState.RUNNING else None
+        since = self.step.running_since if self.step and self.state in DWELT_STATES else None
         return [
             objectives.judge(
                 objective,
@@ -172,6 +189,12 @@ class Situation:
         """Whether the router was seen to have the wanted split."""
         traffic = self.snapshot.status.traffic
         return traffic is not None and traffic.confirmed_at is not None
+
+    @property
+    def is_stable_selected(self) -> bool:
+        """Whether the stable Service selects the stable version; during a promotion it does not."""
+        view = self.snapshot.stable_service
+        return view is not None and view.revision == self.snapshot.status.stable_revision
 
     @property
     def is_settled(self) -> bool:

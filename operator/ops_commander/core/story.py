@@ -88,6 +88,8 @@ def _phase_of_step(state: StepState, change: Change) -> Phase:
         return Phase.DEGRADED if change.reason == "ProgressDeadlineExceeded" else Phase.LAUNCHING
     if state in PROMOTING:
         return Phase.PROMOTING
+    if state is StepState.PREPARING and change.reason == "Paused":
+        return Phase.PAUSED
     special = {
         StepState.REVERTING: Phase.ROLLING_BACK,
         StepState.HELD: Phase.HELD,
