@@ -47,8 +47,7 @@ started=$SECONDS
 echo "▸ .venv from requirements-dev.lock"
 if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
   # --seed: hack.cluster fetches wheels by pip
-  "$uv" venv --quiet --clear --seed --python '>=3.11' .venv \
-    || die "no Python 3.11 or newer: on Debian 12, Ubuntu 24.04 and later, sudo apt-get install python3"
+  "$uv" venv --quiet --clear --seed --python '>=3.11' .venv
 fi
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes requirements-dev.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
