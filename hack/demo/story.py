@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -369,6 +370,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m hack.demo.story", description=__doc__)
     parser.add_argument("--namespace", default=installed.NAMESPACE)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the watch ends with us
     started = float(os.environ.get("OPS_COMMANDER_STARTED") or now())
     try:
         return Story(options.namespace, started).run()
