@@ -149,6 +149,8 @@ def remove_demo(namespace: str = NAMESPACE) -> None:
     if not kubectl("get", "namespace", namespace, "--ignore-not-found"):
         return
     with step(f"namespace {namespace} of an earlier run goes"):
+        # rollouts first: their finalizer needs the operator, which cannot write into a namespace on its way out
+        kubectl("delete", "mro", "--all", f"--namespace={namespace}", "--timeout=60s", timeout=70)
         kubectl("delete", "namespace", namespace, "--timeout=120s", timeout=130)
 
 
