@@ -111,7 +111,7 @@ def test_bad_input_is_refused_at_apply_with_field_value_and_expectation(shop: Sh
         "order": (
             [{"canary": {"weight": 5}}, {"shadow": {}}, {"full": {}}],
             {},
-            ("spec.steps", "canary, shadow, full"),
+            ("spec.steps", '["canary", "shadow", "full"]'),
         ),
         "none": ([], {}, ("spec.steps", "at least 1")),
         "unknown": (None, {"colour": "blue"}, ("unknown field", "spec.colour")),

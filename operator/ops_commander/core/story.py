@@ -121,7 +121,7 @@ def _conditions(situation: Situation, change: Change, status: ModelRolloutStatus
     kind = ConditionType
     under_way = status.step is not None
     ready = _ready(situation, status)
-    stalled = _stalled(change, status)
+    stalled = _stalled(situation, change, status)
     reconciling = not stalled and (under_way or not ready)
     progressing: ConditionRow = (
         kind.PROGRESSING,
@@ -150,8 +150,10 @@ def _ready(situation: Situation, status: ModelRolloutStatus) -> bool:
     return serving and status.traffic is not None and status.traffic.confirmed_at is not None
 
 
-def _stalled(change: Change, status: ModelRolloutStatus) -> bool:
-    if change.rule == "latched":
+def _stalled(situation: Situation, change: Change, status: ModelRolloutStatus) -> bool:
+    """Nothing more happens until somebody changes something."""
+    last = status.deployment
+    if last and last.outcome is Outcome.ROLLED_BACK and last.revision == situation.revision:
         return True
     if change.rule == "unverified":
         return change.next == "correct the field named"
