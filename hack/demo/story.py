@@ -188,12 +188,12 @@ class Follower:
         self._ledger = ledger
         self._namespace = namespace
         self._began = began
-        self._part = "steady"
+        self._part = ""
         self._key: tuple[object, ...] = ()
 
     def _enter(self, part: str) -> None:
         if part != self._part:
-            self._ledger.close(f"v{self._version} {self._part}")
+            self._ledger.close(f"v{self._version} {self._part}" if self._part else f"before v{self._version}")
             self._part = part
 
     def follow(self, expected: str, timeout: float = _FOLLOW_TIMEOUT) -> Status:
@@ -228,7 +228,7 @@ class Follower:
     def finish(self) -> None:
         """A few seconds more, so that the last switch is among what was counted."""
         time.sleep(5)
-        self._ledger.close(f"v{self._version} {self._part}")
+        self._ledger.close(f"after v{self._version}")
 
 
 def _time(text: str) -> datetime:

@@ -72,7 +72,7 @@ def test_follows_one_version_to_its_end(
     )
 
     assert ended["message"] == "model version 2 is stable"
-    assert [count.phase for count in ledger.counts] == ["v2 steady", "v2 canary 5%"]
+    assert [count.phase for count in ledger.counts] == ["before v2", "v2 canary 5%"]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert "2/3 canary 5%" in lines[1] and "5 %" in lines[1] and lines[1].endswith("dwelling")
