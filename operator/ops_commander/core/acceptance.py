@@ -8,12 +8,20 @@ from ops_commander.core.snapshot import Check, Snapshot
 
 def spec_checks(snapshot: Snapshot, policy_problem: str | None) -> tuple[Check, ...]:
     """Checks named after what they look at; all must pass before a candidate starts."""
-    return (_policy(policy_problem), _ports(snapshot), *_route(snapshot))
+    return (_policy(snapshot, policy_problem), _ports(snapshot), *_route(snapshot))
 
 
-def _policy(problem: str | None) -> Check:
-    if problem:
-        return Check("policy", False, "PolicyNotUsable", problem)
+def _policy(snapshot: Snapshot, problem: str | None) -> Check:
+    """Every step needs an objective that can prove it: without one it would only end at its deadline."""
+    if problem or snapshot.policy is None:
+        return Check("policy", False, "PolicyNotUsable", problem or "the RolloutPolicy cannot be read")
+    judged = {kind for objective in snapshot.policy.objectives if objective.required for kind in objective.steps}
+    for number, step in enumerate(snapshot.spec.steps):
+        if step.kind not in judged:
+            message = (
+                f"spec.steps[{number}] is {step.label}: expected a required objective in the policy that judges it"
+            )
+            return Check("policy", False, "StepNotJudged", message)
     return Check("policy", True, "PolicyFound", "objectives are known")
 
 

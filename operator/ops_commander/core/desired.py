@@ -50,13 +50,21 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class SetOwner:
+    """Let a deletion of the rollout take a ReplicaSet along, or spare it."""
+
+    name: str
+    owner_references: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class SetFinalizers:
     """Replace the rollout's own finalizers."""
 
     finalizers: tuple[str, ...]
 
 
-Action = Apply | Scale | SteerRoute | Delete | SetFinalizers
+Action = Apply | Scale | SteerRoute | Delete | SetOwner | SetFinalizers
 
 
 def wanted_split(situation: Situation, status: ModelRolloutStatus) -> Split:
@@ -193,11 +201,14 @@ def _replica_set_actions(situation: Situation, status: ModelRolloutStatus) -> li
         view = snapshot.replica_sets.get(revision)
         replicas = replicas_of(situation, status, view, revision)
         if view is None:
-            if revision == situation.revision and replicas:
+            starts = status.step is not None and status.step.state in (StepState.LAUNCHING, StepState.PREPARING)
+            if revision == situation.revision and (replicas or starts):
                 identity = status.deployment.id if status.deployment else ""
                 actions.append(Apply(manifests.replica_set(snapshot, revision, replicas, identity)))
         elif view.desired != replicas:
             actions.append(Scale(view.name, replicas))
+        if view is not None and view.owned != bool(manifests.owner_references(snapshot)):
+            actions.append(SetOwner(view.name, manifests.owner_references(snapshot)))
     return [*actions, *_forgotten(snapshot, status)]
 
 
@@ -222,13 +233,16 @@ def removal_actions(situation: Situation) -> list[Action]:
     if snapshot.spec.deletion_policy is DeletionPolicy.DELETE_ALL:
         return _remove_all(snapshot)
     stable = snapshot.status.stable_revision
-    if stable is None:
+    if stable is None or stable not in snapshot.replica_sets:
         return _remove_all(snapshot)
     if snapshot.route is not None and not routes.has_split(snapshot, ALL_STABLE, with_candidate=False):
         return steer(snapshot, ALL_STABLE, with_candidate=False)
     if not _route_left(situation):
         return []
-    switched = _service_action(snapshot, snapshot.stable_service, names.stable_service_name(snapshot.name), stable)
+    switched: list[Action] = []
+    if snapshot.stable_service is not None:
+        name = names.stable_service_name(snapshot.name)
+        switched = _service_action(snapshot, snapshot.stable_service, name, stable)
     leftovers: list[Action] = [
         Delete("ReplicaSet", view.name) for view in snapshot.replica_sets.values() if view.revision != stable
     ]

@@ -91,7 +91,10 @@ def replica_set(snapshot: Snapshot, revision: str, replicas: int, deployment_id:
                 names.replica_set_name(snapshot.name, revision),
                 **{names.REVISION_LABEL: revision, names.MODEL_VERSION_LABEL: label_value(model.version)},
             ),
-            "annotations": {names.DEPLOYMENT_ID: deployment_id},
+            "annotations": {
+                names.DEPLOYMENT_ID: deployment_id,
+                names.TARGET_PORT: str(snapshot.spec.service.target_port),
+            },
         },
         "spec": {
             "replicas": replicas,
@@ -120,13 +123,16 @@ def _pause_before_stop(pod_spec: dict[str, Any], seconds: int) -> None:
 
 
 def service(snapshot: Snapshot, name: str, revision: str) -> Manifest:
+    """Service of a revision, with the port that its pods serve: spec may have moved on to another."""
     ports = snapshot.spec.service
+    view = snapshot.replica_sets.get(revision)
+    target_port = view.target_port if view and view.target_port else ports.target_port
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(snapshot, name),
         "spec": {
             "selector": selector(snapshot, revision),
-            "ports": [{"name": "http", "port": ports.port, "targetPort": ports.target_port, "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": ports.port, "targetPort": target_port, "protocol": "TCP"}],
         },
     }

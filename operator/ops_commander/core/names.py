@@ -16,6 +16,7 @@ MODEL_LABEL = f"{GROUP}/model"
 MODEL_VERSION_LABEL = f"{GROUP}/model-version"
 DEPLOYMENT_ID = f"{GROUP}/deployment-id"
 RUN_ID = f"{GROUP}/run-id"
+TARGET_PORT = f"{GROUP}/target-port"
 ABORT = f"{GROUP}/abort"
 PROMOTE = f"{GROUP}/promote"
 RETRY = f"{GROUP}/retry"
@@ -25,9 +26,10 @@ _REVISION_LENGTH = 10
 
 
 def revision_of(spec: ModelRolloutSpec) -> str:
-    """Hash of what makes a revision: the pod template and the model. Safe in names and labels."""
+    """Hash of what makes a revision: pod template, the port it serves and the model. Safe in names and labels."""
     content: dict[str, Any] = {
         "template": spec.template,
+        "targetPort": spec.service.target_port,
         "model": spec.model.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -47,7 +47,7 @@ def _traffic(snapshot: Snapshot, now: datetime) -> tuple[TrafficStatus | None, t
         return traffic.model_copy(update={"confirmed_at": confirmed_at}), ()
     if traffic.confirmed_at is None:
         return traffic, ()
-    message = f"route {routes.route_name(snapshot)} was changed by somebody else: {split} is written again"
+    message = f"route {routes.route_name(snapshot)} no longer says {split}: it is written again"
     lost = traffic.model_copy(update={"confirmed_at": None, "wanted_since": now})
     return lost, (Occurrence("RouteDrift", message, warning=True),)
 

@@ -24,6 +24,8 @@ class Measurement:
 
     value: float | None
     samples: float
+    is_least: bool = False
+    """Whether the true value is this or more: the histogram has no edge above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def measure(objective: Objective, values: tuple[Value, ...]) -> Measurement | No
         buckets = values[0] if values else None
         if not isinstance(buckets, Buckets):
             return None
-        return Measurement(quantile_of(buckets, objective.quantile.q), buckets.total)
+        value, is_least = _quantile(buckets, objective.quantile.q)
+        return Measurement(value, buckets.total, is_least)
     rate = values[0] if values else None
     if not isinstance(rate, float) or not math.isfinite(rate):
         return None
@@ -99,18 +102,23 @@ def quantile_of(buckets: Buckets, q: float) -> float | None:
 
     None for an empty histogram; the highest finite edge where the quantile lies in the infinite bucket.
     """
+    return _quantile(buckets, q)[0]
+
+
+def _quantile(buckets: Buckets, q: float) -> tuple[float | None, bool]:
+    """The quantile, and whether it lies beyond the highest finite edge."""
     if buckets.total <= 0 or not math.isfinite(buckets.total):
-        return None
+        return None, False
     rank = q * buckets.total
     lower_edge = lower_count = 0.0
     for edge, count in zip(buckets.edges, buckets.counts, strict=True):
         if count >= rank:
             if math.isinf(edge):
-                return lower_edge
+                return lower_edge, True
             within = (rank - lower_count) / (count - lower_count) if count > lower_count else 1.0
-            return lower_edge + (edge - lower_edge) * within
+            return lower_edge + (edge - lower_edge) * within, False
         lower_edge, lower_count = edge, count
-    return lower_edge
+    return lower_edge, False
 
 
 def _judge(
@@ -135,10 +143,20 @@ def _judge(
             return _undecided("InsufficientSample", "no requests on the stable pods", candidate, stable)
         observed -= stable.value
     judgement = _compare(objective, observed, candidate, stable)
+    if judgement.verdict is Verdict.PASS and _may_be_worse(objective, candidate, stable):
+        edge = f"the histogram's highest edge, {_number(candidate.value)}{objective.unit}, is below the target's reach"
+        return _undecided("BeyondBuckets", f"{edge}: the value may be anything above", candidate, stable)
     if judgement.verdict is Verdict.PASS and (since is None or evidence.at - objective.window < since):
         ready = "" if since is None else f" until {(since + objective.window):%H:%M:%S}"
         return _undecided("Warmup", f"the window reaches back before this split{ready}", candidate, stable)
     return judgement
+
+
+def _may_be_worse(objective: Objective, candidate: Measurement, stable: Measurement | None) -> bool:
+    """Whether a value beyond the histogram's edges stands behind a pass."""
+    if objective.max is not None:
+        return candidate.is_least
+    return objective.relative_to_stable and stable is not None and stable.is_least
 
 
 def _missing(evidence: Evidence | None, now: datetime, stale_after: timedelta) -> _Judgement | None:
@@ -180,11 +198,11 @@ def _compare(objective: Objective, observed: float, candidate: Measurement, stab
 
 
 def overall(rows: Iterable[ObjectiveStatus]) -> Verdict:
-    """Fail if a required one fails, Pass if all required ones pass, else Inconclusive."""
+    """Fail if a required one fails, Pass if there are required ones and all pass, else Inconclusive."""
     verdicts = [row.verdict for row in rows if row.required]
     if Verdict.FAIL in verdicts:
         return Verdict.FAIL
-    return Verdict.PASS if all(verdict is Verdict.PASS for verdict in verdicts) else Verdict.INCONCLUSIVE
+    return Verdict.PASS if set(verdicts) == {Verdict.PASS} else Verdict.INCONCLUSIVE
 
 
 def _rounded(value: float | None, digits: int = 6) -> float | None:

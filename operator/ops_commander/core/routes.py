@@ -75,9 +75,9 @@ def steered_rules(snapshot: Snapshot, split: Split, *, with_candidate: bool = Tr
     ours = {names.stable_service_name(snapshot.name), names.candidate_service_name(snapshot.name)}
     for rule in rules:
         backends = rule.get("backendRefs") or []
-        if not any(_is_service(backend, names.stable_service_name(snapshot.name)) for backend in backends):
+        if not any(_is_service(snapshot, backend, names.stable_service_name(snapshot.name)) for backend in backends):
             continue
-        others = [backend for backend in backends if backend.get("name") not in ours]
+        others = [backend for backend in backends if not any(_is_service(snapshot, backend, name) for name in ours)]
         rule["backendRefs"] = [*_backends(snapshot, split, with_candidate), *others]
         kept = [item for item in rule.get("filters") or [] if not _is_our_mirror(snapshot, item)]
         rule["filters"] = [*kept, *(_mirror(snapshot, split) if with_candidate else [])]
@@ -106,13 +106,17 @@ def _mirror(snapshot: Snapshot, split: Split) -> list[dict[str, Any]]:
     return [{"type": "RequestMirror", "requestMirror": mirror}]
 
 
-def _is_service(backend: dict[str, Any], name: str) -> bool:
-    return backend.get("name") == name and backend.get("kind", "Service") == "Service" and not backend.get("group")
+def _is_service(snapshot: Snapshot, backend: dict[str, Any], name: str) -> bool:
+    """Whether a backend is the Service of that name in our namespace, not something else that shares it."""
+    is_here = backend.get("namespace", snapshot.namespace) == snapshot.namespace
+    is_kind = backend.get("kind", "Service") == "Service" and not backend.get("group")
+    return backend.get("name") == name and is_here and is_kind
 
 
 def _is_our_mirror(snapshot: Snapshot, item: dict[str, Any]) -> bool:
     target = (item.get("requestMirror") or {}).get("backendRef") or {}
-    return item.get("type") == "RequestMirror" and _is_service(target, names.candidate_service_name(snapshot.name))
+    candidate = names.candidate_service_name(snapshot.name)
+    return item.get("type") == "RequestMirror" and _is_service(snapshot, target, candidate)
 
 
 def has_split(snapshot: Snapshot, split: Split, *, with_candidate: bool = True) -> bool:
@@ -169,7 +173,7 @@ def _reference_problems(snapshot: Snapshot, route: Manifest) -> list[Problem]:
     named = False
     for number, rule in enumerate(route["spec"].get("rules") or []):
         for position, backend in enumerate(rule.get("backendRefs") or []):
-            if not _is_service(backend, stable):
+            if not _is_service(snapshot, backend, stable):
                 continue
             named = True
             if backend.get("port") != expected:

@@ -291,7 +291,7 @@ def progress_deadline_exceeded(situation: Situation) -> Change | None:
     if situation.now < step.state_since + deadline:
         return None
     what = situation.candidate.trouble if situation.candidate else None
-    if step.state is StepState.SHIFTING:
+    if step.state is not StepState.PREPARING:
         what = "the router has not confirmed the split"
     message = f"{step.name} not reached within progressDeadline {format_duration(deadline)}"
     message += f": {what or 'pods are not Ready'}"
@@ -506,9 +506,9 @@ def running(situation: Situation) -> Change | None:
     if overdue:
         return overdue
     undecided = [row for row in situation.rows if row.required and row.verdict is not Verdict.PASS]
-    if undecided or situation.snapshot.policy is None:
+    if verdict is not Verdict.PASS or situation.snapshot.policy is None:
         message = _shortly(undecided)
-        ends, reason = _end_text(situation), undecided[0].reason if undecided else "NoPolicy"
+        ends, reason = _end_text(situation), undecided[0].reason if undecided else "NotJudged"
         until = _deadline(situation)
         return _wait(situation, "running", reason, message, next_=ends, until=until, every=CHECK_AGAIN)
     message = f"all objectives met, dwelling until {dwelled_at:%H:%M:%S}"

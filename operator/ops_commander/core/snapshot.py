@@ -24,6 +24,10 @@ class ReplicaSetView:
     ready: int
     created_at: datetime
     model_version: str = ""
+    target_port: int | None = None
+    """Port that its pods serve, as it was when they were made."""
+    owned: bool = False
+    """Whether a deletion of the rollout takes it along."""
     restarts: int = 0
     """Container restarts of its present pods, added up."""
     trouble: str | None = None
@@ -71,7 +75,7 @@ class Evidence:
     error: str | None = None
     """Why the latest poll brought nothing."""
     fresh_at: datetime | None = None
-    """When both arms last had data."""
+    """When the candidate last had data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class Snapshot:
     stable_service: ServiceView | None = None
     candidate_service: ServiceView | None = None
     route: Manifest | None = None
+    has_leftover_route: bool = False
+    """Whether a generated route is still there although spec refers to another one."""
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     """By objective."""
     observing_since: datetime | None = None

@@ -29,7 +29,8 @@ def told(situation: Situation, change: Change, status: ModelRolloutStatus) -> Mo
     snapshot = situation.snapshot
     rows = situation.rows if situation.judged else status.objectives
     phase = _phase(situation, change, status)
-    replica_sets = snapshot.replica_sets.values()
+    serving = status.stable_revision or status.candidate_revision
+    view = situation.replica_set(serving)
     fields = {
         "observed_generation": snapshot.generation,
         "phase": phase,
@@ -40,9 +41,9 @@ def told(situation: Situation, change: Change, status: ModelRolloutStatus) -> Mo
         "next": change.next,
         "message": change.message,
         "objectives": rows,
-        "replicas": sum(view.current for view in replica_sets),
-        "ready_replicas": sum(view.ready for view in replica_sets),
-        "selector": f"{names.ROLLOUT_LABEL}={snapshot.name}",
+        "replicas": view.current if view else 0,
+        "ready_replicas": view.ready if view else 0,
+        "selector": f"{names.ROLLOUT_LABEL}={snapshot.name},{names.REVISION_LABEL}={serving or ''}",
     }
     updated = status.model_copy(update=fields)
     wanted = _conditions(situation, change, updated)
@@ -157,7 +158,8 @@ def _stalled(situation: Situation, change: Change, status: ModelRolloutStatus) -
         return True
     if change.rule == "unverified":
         return change.next == "correct the field named"
-    return change.reason == "ProgressDeadlineExceeded" and status.step is not None
+    launching = status.step is not None and status.step.state is StepState.LAUNCHING
+    return launching and change.reason == "ProgressDeadlineExceeded"
 
 
 def _checked(situation: Situation) -> list[ConditionRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,6 +17,10 @@ from ops_commander.runtime.workqueue import Key
 class _Latest:
     answer: Answer | None = None
     error: str | None = None
+
+
+def _oldest(moments: Iterable[datetime], now: datetime) -> float:
+    return max(((now - moment).total_seconds() for moment in moments), default=0.0)
 
 
 @dataclass
@@ -72,7 +76,8 @@ class EvidenceBook:
         at = min(answer.at for answer in known)
         mine = tuple(_sum(answer, key[0], candidate) for answer in known)
         theirs = tuple(_sum(answer, key[0], stable) for answer in known)
-        if objectives.measure(objective, mine) is not None:
+        arms = (mine, theirs) if objective.relative_to_stable else (mine,)
+        if all(objectives.measure(objective, arm) is not None for arm in arms):
             self._fresh[(key, objective.name)] = at
         return Evidence(at, mine, theirs, error, self._fresh.get((key, objective.name)))
 
