@@ -797,6 +797,23 @@ def test_a_backend_beside_ours_keeps_its_weight() -> None:
     assert world.weights == {STABLE: 95, CANDIDATE: 5, "legacy": 7}
 
 
+def test_what_only_shares_the_name_of_our_service_is_not_touched() -> None:
+    world = with_route()
+    elsewhere = {"name": STABLE, "namespace": "other", "port": 80, "weight": 3}
+    imported = {"name": STABLE, "group": "multicluster.x-k8s.io", "kind": "ServiceImport", "weight": 4}
+    world.edit_route(lambda spec: spec["rules"][0]["backendRefs"].extend([elsewhere, imported]))
+
+    world.run(10)
+
+    assert world.outcome is Outcome.COMPLETED
+    assert world.route is not None
+    kept = world.route["spec"]["rules"][0]["backendRefs"][2:]
+    assert [(item.get("namespace"), item["kind"], item["weight"]) for item in kept] == [
+        ("other", "Service", 3),
+        (None, "ServiceImport", 4),
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "reason", "said"),
     [
