@@ -27,6 +27,7 @@ Grant = tuple[str, str, str, str]  # API group, resource, verb, resource name
 WORK = """
 ops-commander.dev/modelrollouts:           get list watch patch
 ops-commander.dev/modelrollouts/status:    get patch
+ops-commander.dev/modelrollouts/finalizers: update
 ops-commander.dev/rolloutpolicies:         get list watch
 apps/replicasets:                          get list watch create patch delete
 /pods:                                     get list
@@ -174,7 +175,9 @@ class TestRBAC:
             ),
         ):
             found = named(default, "ClusterRole", f"ops-commander.{NAMESPACE}-{role}")
-            assert grants(found) == {("ops-commander.dev", kind, verb, "") for kind in kinds for verb in verbs}
+            scale = {("ops-commander.dev", "modelrollouts/scale", verb, "") for verb in ("get", "patch", "update")}
+            wanted = {("ops-commander.dev", kind, verb, "") for kind in kinds for verb in verbs}
+            assert grants(found) == wanted | (scale if role == "edit" else set())
             labels = found["metadata"]["labels"]
             assert {key for key in labels if "/aggregate-to-" in key} == {
                 f"rbac.authorization.k8s.io/aggregate-to-{each}" for each in also

@@ -64,6 +64,9 @@ app.kubernetes.io/component: controller
   resources: [modelrollouts/status]
   verbs: [get, patch]
 - apiGroups: [ops-commander.dev]
+  resources: [modelrollouts/finalizers] # owner references that block a deletion ask for it
+  verbs: [update]
+- apiGroups: [ops-commander.dev]
   resources: [rolloutpolicies]
   verbs: [get, list, watch]
 - apiGroups: [apps]

@@ -12,7 +12,7 @@ from ops_commander.adapters.kubernetes import KubernetesApi
 from ops_commander.api.fields import parse_time
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core import names
-from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SteerRoute
+from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.snapshot import Manifest, ReplicaSetView, ServiceView
 
 
@@ -26,6 +26,7 @@ class Surroundings:
     stable_service: ServiceView | None
     candidate_service: ServiceView | None
     route: Manifest | None
+    has_leftover_route: bool
     policy: Mapping[str, Any] | None = field(default=None)
 
 
@@ -53,6 +54,7 @@ class Cluster:
             self._api.list("Pod", namespace, labels),
             self._api.find("HTTPRoute", namespace, route_name),
             self._policy(namespace, policy_name),
+            self._leftover_route(namespace, rollout, route_name),
         )
         services = asyncio.gather(
             self._api.find("Service", namespace, stable),
@@ -60,7 +62,7 @@ class Cluster:
             self._api.find("Service", namespace, candidate),
             self._slices(namespace, candidate),
         )
-        (replica_sets, pods, route, policy), behind = await asyncio.gather(objects, services)
+        (replica_sets, pods, route, policy, leftover), behind = await asyncio.gather(objects, services)
         stable_view, stable_slices, candidate_view, candidate_slices = behind
         revisions = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
         return Surroundings(
@@ -69,6 +71,7 @@ class Cluster:
             stable_service=_service_view(stable_view, stable_slices, revisions),
             candidate_service=_service_view(candidate_view, candidate_slices, revisions),
             route=route,
+            has_leftover_route=leftover is not None,
             policy=policy,
         )
 
@@ -77,6 +80,12 @@ class Cluster:
 
     async def _policy(self, namespace: str, name: str | None) -> dict[str, Any] | None:
         return await self._api.find("RolloutPolicy", namespace, name) if name else None
+
+    async def _leftover_route(self, namespace: str, rollout: str, route_name: str) -> dict[str, Any] | None:
+        """A route that was generated before spec came to refer to another one."""
+        found = await self._api.find("HTTPRoute", namespace, rollout) if route_name != rollout else None
+        labels = found["metadata"].get("labels") or {} if found else {}
+        return found if labels.get(names.ROLLOUT_LABEL) == rollout else None
 
     async def dry_run(self, manifest: Manifest) -> None:
         """Raises Invalid with the API server's words where it would refuse the object."""
@@ -96,9 +105,12 @@ class Cluster:
             await self._api.merge("HTTPRoute", namespace, action.name, patch)
         elif isinstance(action, Delete):
             await self._api.delete(action.kind, namespace, action.name)
+        elif isinstance(action, SetOwner):
+            metadata = {"ownerReferences": action.owner_references}
+            await self._api.merge("ReplicaSet", namespace, action.name, {"metadata": metadata})
         elif isinstance(action, SetFinalizers):
-            metadata = {"finalizers": list(action.finalizers), "resourceVersion": resource_version}
-            await self._api.merge("ModelRollout", namespace, rollout, {"metadata": metadata})
+            finalizers = {"finalizers": list(action.finalizers), "resourceVersion": resource_version}
+            await self._api.merge("ModelRollout", namespace, rollout, {"metadata": finalizers})
 
     async def commit(self, namespace: str, name: str, resource_version: str, status: ModelRolloutStatus) -> str:
         """Write status if nobody has changed the object since it was read; the new resource version.
@@ -142,6 +154,8 @@ def _replica_set_views(items: Iterable[dict[str, Any]], pods: list[dict[str, Any
             ready=status.get("readyReplicas", 0),
             created_at=_created_at(metadata),
             model_version=metadata.get("labels", {}).get(names.MODEL_VERSION_LABEL, ""),
+            target_port=_port(metadata),
+            owned=bool(metadata.get("ownerReferences")),
             restarts=sum(_restarts(pod) for pod in mine),
             trouble=next((trouble for pod in mine if (trouble := _trouble(pod))), _failure(status)),
         )
@@ -150,6 +164,11 @@ def _replica_set_views(items: Iterable[dict[str, Any]], pods: list[dict[str, Any
 
 def _created_at(metadata: Mapping[str, Any]) -> datetime:
     return parse_time(metadata["creationTimestamp"])
+
+
+def _port(metadata: Mapping[str, Any]) -> int | None:
+    text = (metadata.get("annotations") or {}).get(names.TARGET_PORT, "")
+    return int(text) if text.isdigit() else None
 
 
 def _failure(status: Mapping[str, Any]) -> str | None:

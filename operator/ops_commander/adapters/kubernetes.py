@@ -36,6 +36,10 @@ class Invalid(ApiError):
     """The object is refused as it is; asking again changes nothing."""
 
 
+class ConfigurationError(Exception):
+    """There are no credentials to reach a cluster with."""
+
+
 _KINDS = {404: NotFound, 409: Conflict, 400: Invalid, 403: Invalid, 422: Invalid}
 
 _PATHS = {
@@ -60,8 +64,20 @@ async def load_configuration(kubeconfig: str | None = None) -> client.Configurat
             return configuration
         except config.ConfigException:
             pass
-    await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    try:
+        await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    except (config.ConfigException, OSError, ValueError) as error:
+        raise ConfigurationError(f"no usable kubeconfig: {error}") from error
     return configuration
+
+
+def current_namespace(kubeconfig: str | None) -> str:
+    """The namespace of kubeconfig's current context, `default` where it names none."""
+    try:
+        _, active = config.list_kube_config_contexts(config_file=kubeconfig)
+    except (config.ConfigException, OSError, ValueError) as error:
+        raise ConfigurationError(f"no usable kubeconfig: {error}") from error
+    return str(active["context"].get("namespace") or "default")
 
 
 class KubernetesApi:

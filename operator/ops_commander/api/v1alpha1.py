@@ -473,6 +473,7 @@ class RolloutPolicySpec(Resource):
     objectives: Annotated[
         list[Objective],
         Field(
+            min_length=1,
             max_length=32,
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),

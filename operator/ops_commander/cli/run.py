@@ -73,6 +73,7 @@ def _duration(name: str, text: str) -> timedelta:
 
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    from ops_commander.adapters.kubernetes import ApiError, ConfigurationError
     from ops_commander.runtime import app, logs
 
     try:
@@ -82,7 +83,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         parser.error(str(error))
     try:
         asyncio.run(app.main(settings))
-    except app.PartEnded as error:
+    except (app.PartEnded, ConfigurationError, ApiError) as error:
         log.critical("%s", error)
         return 1
     return 0

@@ -22,7 +22,7 @@ def add_commands(commands: Subparsers) -> None:
     for verb, (_, help_) in _VERBS.items():
         parser = commands.add_parser(verb, help=help_)
         parser.add_argument("name", help="name of the ModelRollout")
-        parser.add_argument("-n", "--namespace", default="default")
+        parser.add_argument("-n", "--namespace", default=None, help="default: that of the kubeconfig's context")
         parser.add_argument("--kubeconfig", default=None)
         parser.set_defaults(handle=_handler(verb))
 
@@ -47,17 +47,25 @@ def order_for(verb: str, body: dict[str, Any]) -> str:
 
 
 async def _order(verb: str, arguments: argparse.Namespace) -> int:
-    from ops_commander.adapters.kubernetes import ApiError, KubernetesApi, load_configuration
+    from ops_commander.adapters.kubernetes import ApiError, ConfigurationError
 
-    annotation = _VERBS[verb][0]
-    async with KubernetesApi(await load_configuration(arguments.kubeconfig)) as api:
-        try:
-            body = await api.get("ModelRollout", arguments.namespace, arguments.name)
-            value = order_for(verb, body)
-            patch = {"metadata": {"annotations": {annotation: value}}}
-            await api.merge("ModelRollout", arguments.namespace, arguments.name, patch)
-        except (ApiError, ValueError) as error:
-            print(f"ops-commander {verb}: {error}", file=sys.stderr)
-            return 1
+    try:
+        value = await _annotate(verb, arguments)
+    except (ApiError, ConfigurationError, ValueError) as error:
+        print(f"ops-commander {verb}: {error}", file=sys.stderr)
+        return 1
     print(f"{verb} ordered for {value}")
     return 0
+
+
+async def _annotate(verb: str, arguments: argparse.Namespace) -> str:
+    from ops_commander.adapters.kubernetes import KubernetesApi, current_namespace, load_configuration
+
+    namespace = arguments.namespace or current_namespace(arguments.kubeconfig)
+    async with KubernetesApi(await load_configuration(arguments.kubeconfig)) as api:
+        body = await api.get("ModelRollout", namespace, arguments.name)
+        value = order_for(verb, body)
+        await api.merge(
+            "ModelRollout", namespace, arguments.name, {"metadata": {"annotations": {_VERBS[verb][0]: value}}}
+        )
+    return value

@@ -209,6 +209,8 @@ def _replica_set_actions(situation: Situation, status: ModelRolloutStatus) -> li
             actions.append(Scale(view.name, replicas))
         if view is not None and view.owned != bool(manifests.owner_references(snapshot)):
             actions.append(SetOwner(view.name, manifests.owner_references(snapshot)))
+    if snapshot.has_leftover_route and situation.is_confirmed:
+        actions.append(Delete("HTTPRoute", snapshot.name))
     return [*actions, *_forgotten(snapshot, status)]
 
 

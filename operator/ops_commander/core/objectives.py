@@ -82,9 +82,10 @@ def measure(objective: Objective, values: tuple[Value, ...]) -> Measurement | No
         value, is_least = _quantile(buckets, objective.quantile.q)
         return Measurement(value, buckets.total, is_least)
     rate = values[0] if values else None
-    if not isinstance(rate, float) or not math.isfinite(rate):
+    samples = rate * objective.window.total_seconds() if isinstance(rate, float) else math.nan
+    if not isinstance(rate, float) or not math.isfinite(samples):
         return None
-    return Measurement(rate, rate * objective.window.total_seconds())
+    return Measurement(rate, samples)
 
 
 def _ratio(values: tuple[Value, ...]) -> Measurement | None:

@@ -14,11 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import kopf
 from kubernetes.aio import client
 
 from ops_commander.adapters.cluster import Cluster
-from ops_commander.adapters.kubernetes import KubernetesApi, NotFound, load_configuration
+from ops_commander.adapters.kubernetes import ApiError, KubernetesApi, NotFound, load_configuration
 from ops_commander.adapters.mlflow import MLflow
 from ops_commander.adapters.prometheus import Prometheus
 from ops_commander.runtime import clock, endpoints, handlers, metrics
@@ -99,7 +98,7 @@ class Operator:
 
     async def _watch(self) -> None:
         registry = handlers.registry(self.rollouts, self.queue.add, lambda: clock.now().timestamp())
-        _log_in(registry, self.configuration)
+        handlers.log_in(registry, self.configuration)
         await handlers.watch(registry, self.settings.namespaces, self.settings.identity, self.watching)
 
     async def _work_while_leading(self) -> None:
@@ -115,10 +114,16 @@ class Operator:
                 group.create_task(self.reconciler.work())
 
     async def _relist(self) -> None:
+        """Fill the queue from a full list: deletions and changes that a watch has missed come to light."""
         while True:
             namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
             for namespace in namespaces:
-                for key in await self.cluster.rollouts(namespace):
+                try:
+                    found = await self.cluster.rollouts(namespace)
+                except ApiError as error:
+                    log.warning("rollouts not listed, again in %.0fs: %s", RELIST_EVERY, error)
+                    continue
+                for key in found:
                     self.rollouts.add(key)
                     self.queue.add(key)
             await asyncio.sleep(RELIST_EVERY)
@@ -129,24 +134,6 @@ class Operator:
 
     def _unready(self) -> str | None:
         return None if self.watching.is_set() else "the watches have not started yet"
-
-
-def _log_in(registry: kopf.OperatorRegistry, configuration: client.Configuration) -> None:
-    """kopf uses the very credentials that the rest of the process has."""
-
-    @kopf.on.login(registry=registry)
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        token = await configuration.get_api_key_with_prefix("BearerToken")
-        scheme, _space, value = str(token or "").rpartition(" ")
-        return kopf.ConnectionInfo(
-            server=configuration.host,
-            ca_path=configuration.ssl_ca_cert,
-            insecure=not configuration.verify_ssl,
-            certificate_path=configuration.cert_file,
-            private_key_path=configuration.key_file,
-            scheme=scheme or ("Bearer" if value else None),
-            token=value or None,
-        )
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,10 +17,6 @@ from ops_commander.runtime.workqueue import Key
 class _Latest:
     answer: Answer | None = None
     error: str | None = None
-
-
-def _oldest(moments: Iterable[datetime], now: datetime) -> float:
-    return max(((now - moment).total_seconds() for moment in moments), default=0.0)
 
 
 @dataclass

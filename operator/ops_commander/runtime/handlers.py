@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import kopf
+from kubernetes.aio import client
 
 from ops_commander.api.v1alpha1 import GROUP, VERSION
 from ops_commander.core.names import ROLLOUT_LABEL
@@ -106,6 +107,24 @@ def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable
             enqueue(key)
 
     return watched
+
+
+def log_in(registered: kopf.OperatorRegistry, configuration: client.Configuration) -> None:
+    """kopf uses the very credentials that the rest of the process has, read anew when they are refused."""
+
+    @kopf.on.login(registry=registered)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        token = await configuration.get_api_key_with_prefix("BearerToken")
+        scheme, _space, value = str(token or "").rpartition(" ")
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            scheme=scheme or ("Bearer" if value else None),
+            token=value or None,
+        )
 
 
 async def watch(

@@ -1,7 +1,8 @@
 """Leader election by Lease: one process acts, the others keep warm.
 
 A leader that cannot renew in time stops acting before anyone else may start (self-fencing): it measures
-by its own monotonic clock from before the last renewal was sent.
+by its own monotonic clock from before the last renewal was sent. The sum of `renew_deadline` and two
+rounds of `retry_every` stays below `duration`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from ops_commander.adapters.kubernetes import ApiError, Conflict, NotFound
-from ops_commander.api.fields import parse_time
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Election:
     identity: str
     clock: Callable[[], datetime]
     duration: timedelta = timedelta(seconds=10)
-    renew_deadline: timedelta = timedelta(seconds=7)
+    renew_deadline: timedelta = timedelta(seconds=5)
     retry_every: timedelta = timedelta(seconds=2)
     leading: asyncio.Event = field(default_factory=asyncio.Event)
     _renewed_at: float = field(default=0.0, init=False)
@@ -96,13 +96,9 @@ class Election:
     def _has_expired(self, lease: dict[str, Any]) -> bool:
         """A lease has expired when it was not seen to change for its whole duration: clocks of others are not
         trusted."""
-        version = lease["metadata"]["resourceVersion"]
-        holder = lease["spec"].get("holderIdentity") or ""
-        if self._seen is None or self._seen[:2] != (holder, version):
-            age = (self.clock() - parse_time(lease["spec"]["renewTime"])).total_seconds()
-            patience = timedelta(seconds=lease["spec"].get("leaseDurationSeconds", 10)).total_seconds()
-            already = self._now() - min(max(age, 0.0), patience) if self._seen is None else self._now()
-            self._seen = (holder, version, already)
+        seen = (lease["spec"].get("holderIdentity") or "", lease["metadata"]["resourceVersion"])
+        if self._seen is None or self._seen[:2] != seen:
+            self._seen = (*seen, self._now())
         duration = float(lease["spec"].get("leaseDurationSeconds", 10))
         return self._now() - self._seen[2] >= duration
 

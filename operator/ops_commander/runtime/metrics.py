@@ -33,7 +33,7 @@ queue_depth = Gauge("ops_commander_queue_depth", "Rollouts waiting for a worker"
 is_leader = Gauge("ops_commander_is_leader", "1 in the process that acts")
 query_seconds = Histogram("ops_commander_metric_query_duration_seconds", "Time of one Prometheus query")
 query_errors = Counter("ops_commander_metric_query_errors", "Prometheus queries without an answer")
-last_answer = Gauge("ops_commander_metric_answer_timestamp_seconds", "Unix time of the latest answer of Prometheus")
+poll_age = Gauge("ops_commander_poll_age_seconds", "Age of the oldest answer to a wanted query")
 last_watch_event = Gauge("ops_commander_last_watch_event_timestamp_seconds", "Unix time of the latest watch event")
 events_dropped = Counter("ops_commander_events_dropped", "Kubernetes Events that could not be posted")
 

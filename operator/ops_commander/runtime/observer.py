@@ -77,6 +77,7 @@ class Observer:
             stable_service=around.stable_service,
             candidate_service=around.candidate_service,
             route=around.route,
+            has_leftover_route=around.has_leftover_route,
             evidence=self._evidence(key, rollout, policy, around),
             observing_since=self.book.since,
             stale_after=self.stale_after,

@@ -38,6 +38,7 @@ class Poller:
         self._source, self._book, self._interval = source, book, interval.total_seconds()
         self._clock, self._wake = clock, wake
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._answered_at: dict[str, datetime] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -55,7 +56,10 @@ class Poller:
     def tick(self) -> None:
         """Start each wanted query that is not still being answered."""
         at = self._clock()
-        for query, keys in self._book.queries().items():
+        wanted = self._book.queries()
+        self._answered_at = {query: self._answered_at.get(query, at) for query in wanted}
+        metrics.poll_age.set(max(((at - then).total_seconds() for then in self._answered_at.values()), default=0.0))
+        for query, keys in wanted.items():
             if query in self._running:
                 continue
             task = asyncio.create_task(self._ask(query, at, keys))
@@ -74,7 +78,7 @@ class Poller:
             if self._book.failed(query, str(error)):
                 log.warning("no answer any more: %s", error, extra={"query": query})
         else:
-            metrics.last_answer.set(at.timestamp())
+            self._answered_at[query] = at
             if self._book.answered(query, answer):
                 log.info("answered again", extra={"query": query})
         for key in keys:

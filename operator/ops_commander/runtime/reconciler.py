@@ -16,7 +16,8 @@ from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.conditions import ConditionType, merge_conditions
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
 from ops_commander.core.decide import Decision, decide
-from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SteerRoute
+from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
+from ops_commander.core.names import FINALIZER
 from ops_commander.core.snapshot import Snapshot
 from ops_commander.runtime import logs, metrics
 from ops_commander.runtime.events import EventPoster, Subject
@@ -74,26 +75,32 @@ class Reconciler:
         decision = decide(snapshot, now)
         deployment = (decision.status or snapshot.status).deployment
         logs.about(namespace=key[0], rollout=key[1], deployment_id=deployment.id if deployment else "")
-        # 3. act
+        # 3. act and 4. report
         await self._act(key, snapshot, decision)
-        # 4. report
-        self._report(key, snapshot, decision)
         # 5. requeue
         if decision.requeue_at is not None:
             self.queue.add_after(key, (decision.requeue_at - now).total_seconds())
 
     async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
-        """Intent is committed before the act; taking traffic off a candidate does not wait for that."""
-        version, _ = await asyncio.gather(
-            self._commit(key, snapshot, decision), self._carry_out(key, snapshot, decision.urgent)
-        )
-        if version is not None:
-            await self._carry_out(key, snapshot, decision.actions)
+        """Intent is committed before the act; taking traffic off a candidate does not wait for that.
 
-    async def _commit(self, key: Key, snapshot: Snapshot, decision: Decision) -> str | None:
-        if decision.status is None:
-            return snapshot.resource_version
-        return await self.cluster.commit(*key, snapshot.resource_version, decision.status)
+        What is committed is reported even if an act fails: it will not be decided again.
+        """
+        committed, urgent = await asyncio.gather(
+            self._commit(key, snapshot, decision),
+            self._carry_out(key, snapshot, decision.urgent),
+            return_exceptions=True,
+        )
+        if committed is None:
+            self._report(key, snapshot, decision)
+        for outcome in (urgent, committed):
+            if outcome is not None:
+                raise outcome
+        await self._carry_out(key, snapshot, decision.actions)
+
+    async def _commit(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
+        if decision.status is not None:
+            await self.cluster.commit(*key, snapshot.resource_version, decision.status)
 
     async def _carry_out(self, key: Key, snapshot: Snapshot, actions: tuple[Action, ...]) -> None:
         for action in actions:
@@ -112,10 +119,18 @@ class Reconciler:
             self.events.post(subject, occurrence)
 
     async def _refuse(self, key: Key, body: Mapping[str, Any], error: ValidationError) -> None:
-        """A spec that the API server let through but the models do not: said in status, nothing done."""
+        """A spec that the API server let through but the models do not: said in status, nothing done.
+
+        Where it is being deleted, everything is left as it is and the finalizer goes.
+        """
         message = describe(error)
         log.error("spec refused: %s", message)
         metadata, generation = body["metadata"], body["metadata"].get("generation", 1)
+        finalizers = metadata.get("finalizers") or []
+        if metadata.get("deletionTimestamp") and FINALIZER in finalizers:
+            rest = SetFinalizers(tuple(item for item in finalizers if item != FINALIZER))
+            await self.cluster.carry_out(*key, metadata["resourceVersion"], rest)
+            return
         try:
             known = ModelRolloutStatus.model_validate(body.get("status") or {})
         except ValidationError:
@@ -153,5 +168,7 @@ def named(action: Action) -> str:
         return f"steer HTTPRoute {action.name}"
     if isinstance(action, Delete):
         return f"delete {action.kind} {action.name}"
+    if isinstance(action, SetOwner):
+        return f"set owner of ReplicaSet {action.name} to {'the rollout' if action.owner_references else 'nobody'}"
     assert isinstance(action, SetFinalizers)
     return f"set finalizers {list(action.finalizers)}"
