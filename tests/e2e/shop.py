@@ -222,6 +222,23 @@ def described(rollout: Rollout) -> str:
     return f"status is {json.dumps({key: told.get(key) for key in wanted})}"
 
 
+def operator_pods() -> list[str]:
+    """Names of the operator's pods that are not on their way out."""
+    namespace = f"--namespace={installed.OPERATOR_NAMESPACE}"
+    selector = f"--selector=app.kubernetes.io/instance={installed.RELEASE}"
+    pods = json.loads(kubectl("get", "pods", namespace, selector, "--output=json"))["items"]
+    return [
+        pod["metadata"]["name"]
+        for pod in pods
+        if "deletionTimestamp" not in pod["metadata"] and pod["status"]["phase"] == "Running"
+    ]
+
+
+def operator_metrics(pod: str) -> str:
+    """What a pod of the operator says at /metrics."""
+    return kubectl("get", "--raw", f"/api/v1/namespaces/{installed.OPERATOR_NAMESPACE}/pods/{pod}:8080/proxy/metrics")
+
+
 def kill_operator(*, everyone: bool = False) -> None:
     """End the leading operator pod, or all of them, as kill -9 does: no grace, no goodbye."""
     namespace = f"--namespace={installed.OPERATOR_NAMESPACE}"

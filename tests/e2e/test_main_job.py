@@ -7,7 +7,15 @@ from datetime import datetime
 import pytest
 
 from hack.demo.installed import kubectl
-from tests.e2e.shop import Shop, condition, condition_of, status, step_names
+from tests.e2e.shop import (
+    Shop,
+    condition,
+    condition_of,
+    operator_metrics,
+    operator_pods,
+    status,
+    step_names,
+)
 
 RTO_SECONDS = 120
 
@@ -41,6 +49,14 @@ def test_good_version_completes_and_bad_one_is_reverted_without_a_failed_request
     assert shop.route_weights()["ranker-candidate"] == 0
     assert shop.replica_set(status(in_canary)["candidateRevision"])["status"]["replicas"] == 0
     assert shop.assert_no_switch_failed()["failed"]["model"].keys() == {"3"}
+
+    told = kubectl("events", "--for=mro/ranker", f"--namespace={shop.namespace}")
+    for reason in ("RollbackStarted", "TrafficReverted", "RolledBack"):
+        assert reason in told
+    counted = (
+        f'ops_commander_rollbacks_total{{namespace="{shop.namespace}",reason="ObjectiveBreached",rollout="ranker"}} 1.0'
+    )
+    assert any(counted in operator_metrics(pod) for pod in operator_pods())
 
 
 def _ordered(times: dict[str, str], *names: str) -> bool:
