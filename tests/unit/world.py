@@ -30,7 +30,7 @@ from ops_commander.api.v1alpha1 import (
 )
 from ops_commander.core import acceptance, names, objectives
 from ops_commander.core.decide import Decision, decide
-from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SteerRoute
+from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.rules import Occurrence
 from ops_commander.core.snapshot import Buckets, Check, Evidence, ReplicaSetView, ServiceView, Snapshot, Value
 
@@ -290,6 +290,7 @@ class World:
     @staticmethod
     @cache
     def revision(version: str) -> str:
+        """Revision of a model version with the template and port that the builders give it."""
         body = {**rollout().body, "model": {"name": "ranker", "version": version}, "template": template(version)}
         return names.revision_of(ModelRolloutSpec.model_validate(body))
 
@@ -414,6 +415,8 @@ class World:
             ready=sum(pod.serves for pod in item.pods),
             created_at=item.created_at,
             model_version=item.manifest["metadata"]["labels"][names.MODEL_VERSION_LABEL],
+            target_port=int(item.manifest["metadata"]["annotations"][names.TARGET_PORT]),
+            owned=bool(item.manifest["metadata"]["ownerReferences"]),
             restarts=sum(pod.restarts for pod in item.present),
             trouble="container server CrashLoopBackOff" if waiting else None,
         )
@@ -496,6 +499,9 @@ class World:
             self.edit_route(lambda spec: spec.update(rules=copy.deepcopy(action.rules)))
         elif isinstance(action, Delete):
             self._delete(action.kind, action.name)
+        elif isinstance(action, SetOwner):
+            self.replica_sets[action.name].manifest["metadata"]["ownerReferences"] = action.owner_references
+            self.wake()
         else:
             assert isinstance(action, SetFinalizers)
             if resource_version != self.resource_version:

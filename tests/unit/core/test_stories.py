@@ -13,7 +13,7 @@ from ops_commander.api.conditions import ConditionType
 from ops_commander.api.v1alpha1 import Outcome, Phase, StepState, Verdict
 from ops_commander.core import names
 from ops_commander.core.snapshot import Check
-from tests.unit.world import Health, World, canary, full, rollout, shadow
+from tests.unit.world import POLICY, Health, World, canary, full, rollout, shadow
 
 STABLE, CANDIDATE = names.stable_service_name("ranker"), names.candidate_service_name("ranker")
 RTO = 120.0
@@ -848,6 +848,28 @@ def test_a_target_port_that_no_container_declares_is_told() -> None:
 
     assert world.status.reason == "ServicePortMismatch"
     assert world.status.message == "spec.service.targetPort is 9999: expected 8080, a containerPort of spec.template"
+
+
+def test_a_step_that_no_objective_judges_is_told_before_the_start() -> None:
+    live_only = [
+        {**POLICY.objectives[0].model_dump(mode="json", by_alias=True, exclude_none=True), "steps": ["canary"]}
+    ]
+    world = rollout().policy(objectives=live_only).created().run(30)
+
+    assert world.status.deployments == 0
+    assert world.status.reason == "StepNotJudged"
+
+
+@pytest.mark.parametrize(("before", "after"), [("KeepStable", "DeleteAll"), ("DeleteAll", "KeepStable")])
+def test_what_a_deletion_takes_along_can_be_changed(before: str, after: str) -> None:
+    world = rollout().with_(deletionPolicy=before).live()
+    world.edit(deletionPolicy=after)
+    world.run(5)
+
+    world.delete()
+    world.run_until(lambda: not world.exists, 60).run(15)
+
+    assert world.pods("1") == (2 if after == "KeepStable" else 0)
 
 
 # --- Its end, and what comes after -----------------------------------------------------------------------------
