@@ -65,7 +65,7 @@ class Election:
             async with asyncio.timeout(self.retry_every.total_seconds()):
                 held = await self._acquire_or_renew()
         except (ApiError, TimeoutError) as error:
-            log.warning("lease %s: %s", self.name, error or type(error).__name__)
+            log.warning("lease %s: %s", self.name, str(error) or type(error).__name__)
             return
         if held:
             self._renewed_at = started
@@ -136,7 +136,7 @@ class Election:
                     lease["spec"].update({"holderIdentity": "", "leaseDurationSeconds": 1})
                     await self.leases.replace("Lease", self.namespace, self.name, lease)
         except (ApiError, TimeoutError) as error:
-            log.warning("lease %s was not released: %s", self.name, error or type(error).__name__)
+            log.warning("lease %s was not released: %s", self.name, str(error) or type(error).__name__)
 
     @staticmethod
     def _now() -> float:
