@@ -167,8 +167,11 @@ class Shop:
     def inject(self, revision: str, **faults: Any) -> None:
         """Faults in every pod of a revision, from this moment on."""
         for pod in self.pods(revision):
-            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:9090/proxy/faults"
-            kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(faults))
+            self.inject_into(pod, **faults)
+
+    def inject_into(self, pod: str, **faults: Any) -> None:
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:9090/proxy/faults"
+        kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(faults))
 
     def pods(self, revision: str) -> list[str]:
         selector = f"--selector=ops-commander.dev/revision={revision}"

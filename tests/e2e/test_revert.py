@@ -58,12 +58,22 @@ def test_pods_that_never_become_ready_are_reverted_and_get_no_traffic(shop: Shop
 
 def test_restart_of_a_candidate_container_reverts(shop: Shop) -> None:
     shop.launch()
-    shop.apply(shop.version(2, steps=LONG_CANARY))
+    shop.apply(shop.version(2, steps=[{"shadow": {"minDuration": "2s", "maxDuration": "1m"}}, *LONG_CANARY]))
     in_canary = shop.wait_step("canary")
     revision = status(in_canary)["candidateRevision"]
-    shop.inject(revision, crash=True)
+    crashing, _serving = shop.pods(revision)
+    shop.inject_into(crashing, crash=True)
     reverted = shop.wait_phase("RolledBack", 40)
     assert status(reverted)["rollback"]["reason"] == "CandidateRestarted"
+
+
+def test_last_ready_candidate_pod_lost_reverts(shop: Shop) -> None:
+    shop.launch()
+    shop.apply(shop.version(2, steps=LONG_CANARY))
+    in_canary = shop.wait_step("canary")
+    shop.inject(status(in_canary)["candidateRevision"], crash=True)
+    reverted = shop.wait_phase("RolledBack", 40)
+    assert status(reverted)["rollback"]["reason"] in ("CapacityLost", "CandidateRestarted"), "whichever is seen first"
 
 
 def test_without_prometheus_weight_goes_to_zero_and_the_deadline_reverts(shop: Shop) -> None:
