@@ -192,6 +192,7 @@ class World:
         self.endpoints_after, self.gateway_after, self.write_takes = 0.1, 0.05, 0.01
         self.envoy_lag: Callable[[], float] = lambda: 0.3
         self.gateway_up = self.metrics_up = self.series_exist = self.running = True
+        self.refusal: str | None = None
         self.extra_checks: tuple[Check, ...] = ()
         self.replica_sets: dict[str, ReplicaSet] = {}
         self.services: dict[str, dict[str, Any]] = {}
@@ -396,7 +397,7 @@ class World:
             replica_sets={item.revision: self._view(item) for item in self.replica_sets.values()},
             stable_service=self._service_view(names.stable_service_name(self.name)),
             candidate_service=self._service_view(names.candidate_service_name(self.name)),
-            route=copy.deepcopy(self.route),
+            route=self.route,
             evidence=dict(self._evidence),
             observing_since=self.observing_since,
             stale_after=timedelta(seconds=12),
@@ -428,7 +429,7 @@ class World:
         ready: dict[str, int] = {}
         for pod in self.endpoints.get(name, []):
             ready[pod.revision] = ready.get(pod.revision, 0) + 1
-        return ServiceView(copy.deepcopy(manifest), ready)
+        return ServiceView(manifest, ready)
 
     def _reconcile(self) -> None:
         self._due = None
@@ -536,11 +537,11 @@ class World:
         elif kind == "Service":
             self.services.pop(name, None)
             self.endpoints.pop(name, None)
-            self._tell_envoy()
+            self._later_in_envoy(self._endpoints_reach_envoy)
         else:
             assert kind == "HTTPRoute"
             self.route = None
-            self._tell_envoy()
+            self._later_in_envoy(self._route_reaches_envoy)
         self.wake()
 
     def add_route(self, name: str, rules: list[dict[str, Any]]) -> None:
@@ -572,29 +573,41 @@ class World:
             return
         generation = self.route["metadata"]["generation"]
         conditions = [
-            {"type": kind, "status": "True", "reason": kind, "observedGeneration": generation}
-            for kind in ("Accepted", "ResolvedRefs")
+            {"type": "Accepted", "status": "True", "reason": "Accepted", "observedGeneration": generation},
+            {"type": "ResolvedRefs", "status": str(not self.refusal), "reason": self.refusal or "ResolvedRefs"},
         ]
         status = {"parents": [{"parentRef": {"name": "gw"}, "conditions": conditions}]}
         if self.route["status"] != status:
-            self.route["status"] = status
-            self.route["metadata"]["resourceVersion"] = str(next(self._version))
+            metadata = {**self.route["metadata"], "resourceVersion": str(next(self._version))}
+            self.route = {**self.route, "metadata": metadata, "status": status}
             self.wake()
-        self._tell_envoy()
+        self._later_in_envoy(self._route_reaches_envoy)
 
     def set_gateway(self, *, up: bool) -> None:
+        """Envoy's controller brings it both routes and endpoints, and what it missed when it comes back."""
         self.gateway_up = up
         if up:
             self.after(self.gateway_after, self._take_in_route)
+            self._later_in_envoy(self._endpoints_reach_envoy)
 
-    def _tell_envoy(self) -> None:
-        """Envoy learns later, and then what is true by then. Its controller brings both routes and endpoints."""
-        self.after(self.envoy_lag(), self._update_envoy)
+    def refuse_route(self, reason: str | None) -> None:
+        """The Gateway says that something is wrong with the route, or that it is well again."""
+        self.refusal = reason
+        self.after(self.gateway_after, self._take_in_route)
 
-    def _update_envoy(self) -> None:
-        if not self.gateway_up:
-            return
+    def _later_in_envoy(self, arrive: Callable[[], None]) -> None:
+        """Envoy learns of routes and of endpoints apart from each other, and then what is true by then."""
+
+        def come() -> None:
+            if self.gateway_up:
+                arrive()
+
+        self.after(self.envoy_lag(), come)
+
+    def _endpoints_reach_envoy(self) -> None:
         self.envoy.endpoints = {name: list(pods) for name, pods in self.endpoints.items()}
+
+    def _route_reaches_envoy(self) -> None:
         if self.route is None:
             self.envoy.backends, self.envoy.mirror = [], None
             return
@@ -621,7 +634,7 @@ class World:
             name: [pod for pod in pods if pod.serves and manifest["spec"]["selector"].items() <= pod.labels.items()]
             for name, manifest in self.services.items()
         }
-        self._tell_envoy()
+        self._later_in_envoy(self._endpoints_reach_envoy)
 
     def _apply_replica_set(self, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]

@@ -111,6 +111,26 @@ def test_the_stable_pods_stay_warm_until_the_bake_has_passed() -> None:
     assert world.outcome is Outcome.COMPLETED
 
 
+def test_the_old_version_keeps_its_pods_for_the_drain() -> None:
+    world = rollout().with_(drain="8s").steps(full(bake="1s")).trying()
+    world.run_until(lambda: world.status.stable_version == "2")
+    switched = world.now
+
+    world.run_until(lambda: world.pods("1") == 0, 20)
+
+    assert world.now - switched >= timedelta(seconds=8)
+    assert world.run(20).failed() == 0
+
+
+def test_without_a_drain_no_request_fails_either() -> None:
+    for errors in (0.0, 0.05):
+        world = rollout().with_(drain="0s").steps(canary(5), full()).trying(errors=errors)
+
+        ended(world, Outcome.ROLLED_BACK if errors else Outcome.COMPLETED)
+
+        assert world.failed() == 0
+
+
 @pytest.mark.parametrize(
     ("replicas", "expected"), [(1, {"canary 5%": 1, "full": 1}), (30, {"canary 5%": 2, "full": 30})]
 )
@@ -748,6 +768,28 @@ def test_a_router_that_never_takes_the_split_reverts_at_the_progress_deadline() 
 
     assert_reverted(ended(world), "ProgressDeadlineExceeded")
     assert world.answered("2") == 0
+
+
+def test_a_first_version_is_not_live_before_the_gateway_accepts_its_route() -> None:
+    world = rollout().created()
+    world.refuse_route("BackendNotFound")
+
+    world.run(20)
+    assert world.status.phase is Phase.LAUNCHING
+    synced = world.condition(ConditionType.TRAFFIC_SYNCED)
+    assert synced is not None and (synced.status, synced.reason) == ("False", "BackendNotFound")
+
+    world.refuse_route(None)
+    ended(world, Outcome.COMPLETED)
+
+
+def test_a_refusal_does_not_hinder_a_revert() -> None:
+    world = rollout().at("canary 5%").run(5)
+    world.refuse_route("BackendNotFound")
+
+    world.annotate(names.ABORT, world.deployment.id)
+
+    assert_reverted(ended(world), "Aborted")
 
 
 def rules(*, port: int = 80, name: str = STABLE) -> list[dict[str, Any]]:

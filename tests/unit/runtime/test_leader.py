@@ -158,7 +158,7 @@ def test_one_that_cannot_renew_stops_before_the_other_starts(fault: str, after: 
         assert led[-1] == "two" and two.leads
         await two.stop()
 
-    for seed in range(4):
+    for seed in range(2):
         virtual.run(main(seed))
 
 
@@ -177,7 +177,7 @@ def test_faults_of_both_kinds_one_after_the_other_do_not_make_two_leaders() -> N
         assert two.leads and not one.leads
         await two.stop()
 
-    for seed in range(20):
+    for seed in range(8):
         virtual.run(main(seed))
 
 
