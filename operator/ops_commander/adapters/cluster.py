@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ops_commander.adapters.kubernetes import KubernetesApi
+from ops_commander.adapters.kubernetes import Invalid, KubernetesApi
 from ops_commander.api.fields import parse_time
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core import names
@@ -97,7 +98,12 @@ class Cluster:
     async def carry_out(self, namespace: str, rollout: str, resource_version: str, action: Action) -> None:
         """Do one action; all of them may be repeated without harm."""
         if isinstance(action, Apply):
-            await self._api.apply(action.manifest)
+            try:
+                await self._api.apply(action.manifest)
+            except Invalid:
+                if action.otherwise is None:
+                    raise
+                await self.carry_out(namespace, rollout, resource_version, action.otherwise)
         elif isinstance(action, Scale):
             await self._api.merge("ReplicaSet", namespace, action.name, {"spec": {"replicas": action.replicas}})
         elif isinstance(action, SteerRoute):
@@ -210,9 +216,10 @@ def _service_view(
 ) -> ServiceView | None:
     if service is None:
         return None
-    ready: dict[str, int] = {}
-    for endpoint in (endpoint for item in slices for endpoint in item.get("endpoints") or []):
-        pod = str((endpoint.get("targetRef") or {}).get("name"))
-        if pod in revisions and (endpoint.get("conditions") or {}).get("ready", True):
-            ready[revisions[pod]] = ready.get(revisions[pod], 0) + 1
-    return ServiceView(service, ready)
+    endpoints = [endpoint for item in slices for endpoint in item.get("endpoints") or []]
+    serving = {
+        str((endpoint.get("targetRef") or {}).get("name"))
+        for endpoint in endpoints
+        if (endpoint.get("conditions") or {}).get("ready", True)
+    }
+    return ServiceView(service, Counter(revisions[pod] for pod in serving if pod in revisions))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,8 @@ class ConfigurationError(Exception):
 
 
 _KINDS = {404: NotFound, 409: Conflict, 400: Invalid, 403: Invalid, 422: Invalid}
+
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 _PATHS = {
     "ModelRollout": ("apis/ops-commander.dev/v1alpha1", "modelrollouts"),
@@ -154,22 +157,40 @@ class KubernetesApi:
     ) -> dict[str, Any]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         pairs = list((query or {}).items())
-        request = await self._client.param_serialize(
-            method, f"/{path}", query_params=pairs, header_params=headers, body=body, auth_settings=["BearerToken"]
-        )
         try:
+            request = await self._client.param_serialize(
+                method, f"/{path}", query_params=pairs, header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
             response = await self._client.call_api(*request, _request_timeout=self._timeout)
             await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, config.ConfigException) as error:
             raise ApiError(0, f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
-        content: dict[str, Any] = json.loads(response.data) if response.data else {}
+        content = _content(response.status, response.data or b"")
         if response.status >= 400:
             message = content.get("message") or response.reason or "no message"
             raise _KINDS.get(response.status, ApiError)(response.status, message)
         return content
 
 
+def _content(status: int, data: bytes | str) -> dict[str, Any]:
+    """The body as an object. Overload and proxies answer in plain text: that is an error like any other."""
+    try:
+        content = json.loads(data) if data else {}
+    except ValueError:
+        content = None
+    if isinstance(content, dict):
+        return content
+    text = data[:200].decode(errors="replace") if isinstance(data, bytes) else data[:200]
+    if status < 400:
+        raise ApiError(0, f"answer is not JSON: {text!r}")
+    return {"message": text}
+
+
 def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
+    """Names come from users: one that is no object name could lead to another namespace's object."""
+    for part in (namespace, name):
+        if part is not None and not _OBJECT_NAME.fullmatch(part):
+            raise Invalid(400, f"{part!r} is not a name of an object")
     prefix, plural = _PATHS[kind]
     inside = f"/namespaces/{namespace}" if namespace else ""
     return f"{prefix}{inside}/{plural}" + (f"/{name}" if name else "")

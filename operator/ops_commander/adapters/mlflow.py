@@ -21,7 +21,7 @@ class MLflow:
         """Whether a run exists and is finished; not known while the server does not answer."""
         try:
             status, body = await self._get("runs/get", run_id=run_id)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             return Check("model", None, "MLflowUnreachable", f"run {run_id}: {type(error).__name__} from MLflow")
         if status in (400, 404):
             message = f"spec.model.runId is {run_id!r}: expected a run that exists in MLflow"

@@ -20,6 +20,7 @@ PodKey = tuple[str, str]
 """Namespace and name of a pod."""
 
 PARALLEL_QUERIES = 8
+MOST_ROWS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +41,37 @@ class Prometheus:
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self._timeout = timeout
+        self._turn = asyncio.Semaphore(PARALLEL_QUERIES)
         self._pool = ThreadPoolExecutor(PARALLEL_QUERIES, thread_name_prefix="prometheus")
         self._connection = PrometheusConnect(url=url.rstrip("/"), retry=Retry(total=0), timeout=timeout, method="POST")
 
     async def query(self, promql: str, at: datetime) -> Answer:
         """Rows at a moment. Raises QueryError when there is no answer in time."""
         loop = asyncio.get_running_loop()
-        request = loop.run_in_executor(self._pool, self._ask, promql, at.timestamp())
-        try:
-            async with asyncio.timeout(self._timeout * 1.5):
-                rows = await request
-        except TimeoutError as error:
-            raise QueryError(f"no answer within {self._timeout * 1.5:.1f}s") from error
-        return parse(rows, at)
+        async with self._turn:
+            request = loop.run_in_executor(self._pool, self._ask, promql, at)
+            try:
+                async with asyncio.timeout(self._timeout * 1.5):
+                    return await request
+            except TimeoutError as error:
+                raise QueryError(f"no answer within {self._timeout * 1.5:.1f}s") from error
 
-    def _ask(self, promql: str, at: float) -> list[dict[str, Any]]:
+    def _ask(self, promql: str, at: datetime) -> Answer:
+        """In a thread, parsing included: a large answer must not hold up the event loop."""
+        limits = {"timeout": f"{self._timeout * 1000:.0f}ms", "limit": str(MOST_ROWS)}
         try:
             rows: list[dict[str, Any]] = self._connection.custom_query(
-                promql, params={"time": f"{at:.3f}", "timeout": f"{self._timeout * 1000:.0f}ms"}
+                promql, params={"time": f"{at.timestamp():.3f}", **limits}
             )
+            if len(rows) >= MOST_ROWS:
+                raise QueryError(f"the query gives {MOST_ROWS} rows or more: aggregate by namespace and pod")
+            return parse(rows, at)
         except requests.RequestException as error:
             raise QueryError(f"Prometheus cannot be reached: {type(error).__name__}") from error
-        except (PrometheusApiClientException, ValueError, KeyError) as error:
+        except PrometheusApiClientException as error:
             raise QueryError(f"Prometheus refused the query: {_reason(str(error))}") from error
-        return rows
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise QueryError(f"the answer is not an instant vector: {type(error).__name__}") from error
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -16,6 +16,7 @@ VERSION = "v1alpha1"
 API_VERSION: Final = "ops-commander.dev/v1alpha1"
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -133,7 +134,7 @@ class ServicePorts(Resource):
 class ParentReference(Resource):
     """A Gateway that this rollout's route attaches to; the Gateway decides which namespaces it admits."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
     """Name of the Gateway."""
     namespace: Name | None = None
     """Namespace of the Gateway; the rollout's own where not given."""
@@ -154,7 +155,7 @@ class HTTPRouteReference(Resource):
             )
         )
     }
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
     """Name of the HTTPRoute. The operator sets weights and mirror in each rule that names `<rollout>-stable`."""
     namespace: Annotated[str, Field(max_length=63)] | None = None
     """Always refused: references stay inside the namespace."""
@@ -300,7 +301,7 @@ class Step(Resource):
 class PolicyReference(Resource):
     """A RolloutPolicy in the namespace of the rollout."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
     """Name of the RolloutPolicy."""
 
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core import names, story
+from ops_commander.core.changes import Change, Occurrence
 from ops_commander.core.desired import Action, SetFinalizers, actions_for, removal_actions, with_traffic
 from ops_commander.core.noted import noted
-from ops_commander.core.rules import RULES, Change, Occurrence
+from ops_commander.core.rules import RULES
 from ops_commander.core.situation import Situation
 from ops_commander.core.snapshot import Snapshot
 
@@ -67,7 +68,8 @@ def _first_answer(situation: Situation) -> Change:
 def _requeue_at(situation: Situation, change: Change, acted: bool) -> datetime | None:
     """After an act look soon at its effect; else when the rule says, or when a retiring revision is due."""
     moments = [change.requeue_at] if change.requeue_at else []
-    waiting = situation.snapshot.status.retiring or not situation.is_confirmed
+    status = situation.snapshot.status
+    waiting = status.retiring or (status.traffic is not None and not situation.is_confirmed)
     if acted or waiting:
         moments.append(situation.now + LOOK_AGAIN)
     return min(moments, default=None)

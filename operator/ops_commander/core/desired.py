@@ -11,25 +11,10 @@ from typing import Any
 
 from ops_commander.api.v1alpha1 import DeletionPolicy, ModelRolloutStatus, StepState, TrafficStatus
 from ops_commander.core import manifests, names, routes
+from ops_commander.core.reverts import SCALE_DOWN_REGARDLESS
 from ops_commander.core.routes import ALL_STABLE, Split
-from ops_commander.core.rules import SCALE_DOWN_REGARDLESS
 from ops_commander.core.situation import SETTLE, Situation
 from ops_commander.core.snapshot import Manifest, ReplicaSetView, ServiceView, Snapshot
-
-
-@dataclass(frozen=True)
-class Apply:
-    """Server-side apply of a whole object."""
-
-    manifest: Manifest
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Set a ReplicaSet's size."""
-
-    name: str
-    replicas: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +24,23 @@ class SteerRoute:
     name: str
     rules: list[dict[str, Any]]
     resource_version: str
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Server-side apply of a whole object."""
+
+    manifest: Manifest
+    otherwise: SteerRoute | None = None
+    """What to do where the API server refuses the object: take the traffic, if nothing else."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Set a ReplicaSet's size."""
+
+    name: str
+    replicas: int
 
 
 @dataclass(frozen=True)
@@ -169,26 +171,28 @@ def _route_actions(situation: Situation, status: ModelRolloutStatus) -> list[Act
     if traffic is None:
         return []
     split = Split(traffic.candidate_weight, traffic.mirror_percent)
-    if routes.has_split(snapshot, split):
+    if routes.is_as_wanted(snapshot, split):
         return []
     return steer(snapshot, split)
 
 
 def steer(snapshot: Snapshot, split: Split, *, with_candidate: bool = True) -> list[Action]:
     """The write that gives the route a split."""
+    by_rules: SteerRoute | None = None
+    if snapshot.route is not None:
+        rules = routes.steered_rules(snapshot, split, with_candidate=with_candidate)
+        version = snapshot.route["metadata"]["resourceVersion"]
+        by_rules = SteerRoute(routes.route_name(snapshot), rules, version)
     if routes.is_generated(snapshot):
-        return [Apply(routes.wanted_route(snapshot, split, with_candidate=with_candidate))]
-    if snapshot.route is None:
-        return []
-    rules = routes.steered_rules(snapshot, split, with_candidate=with_candidate)
-    return [SteerRoute(routes.route_name(snapshot), rules, snapshot.route["metadata"]["resourceVersion"])]
+        return [Apply(routes.wanted_route(snapshot, split, with_candidate=with_candidate), by_rules)]
+    return [by_rules] if by_rules else []
 
 
 def _service_action(snapshot: Snapshot, view: ServiceView | None, name: str, revision: str | None) -> list[Action]:
     if revision is None:
         return []
     wanted = manifests.service(snapshot, name, revision)
-    if view is not None and manifests.covers(view.manifest, wanted):
+    if view is not None and manifests.is_up_to_date(snapshot, view.manifest, wanted):
         return []
     return [Apply(wanted)]
 

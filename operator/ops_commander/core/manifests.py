@@ -30,6 +30,17 @@ def covers(observed: Any, wanted: Any) -> bool:
     return bool(observed == wanted)
 
 
+def is_up_to_date(snapshot: Snapshot, observed: Manifest, wanted: Manifest) -> bool:
+    """Whether spec and labels are as wanted and our own owner reference is there or not; others' are theirs."""
+    references = observed["metadata"].get("ownerReferences") or []
+    owned = any(reference.get("uid") == snapshot.uid for reference in references)
+    return (
+        covers(observed["spec"], wanted["spec"])
+        and covers(observed["metadata"].get("labels") or {}, wanted["metadata"]["labels"])
+        and owned == bool(owner_references(snapshot))
+    )
+
+
 def owner_references(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Owner references only where a deletion is meant to take everything along.
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, RetiringStatus, TrafficStatus
 from ops_commander.core import routes
+from ops_commander.core.changes import Occurrence
 from ops_commander.core.routes import ALL_STABLE, Split
-from ops_commander.core.rules import Occurrence
 from ops_commander.core.situation import Situation
 from ops_commander.core.snapshot import Snapshot
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops_commander.core import names
-from ops_commander.core.manifests import covers, metadata
+from ops_commander.core.manifests import covers, is_up_to_date, metadata
 from ops_commander.core.snapshot import Manifest, Snapshot
 
 
@@ -75,7 +75,7 @@ def steered_rules(snapshot: Snapshot, split: Split, *, with_candidate: bool = Tr
     ours = {names.stable_service_name(snapshot.name), names.candidate_service_name(snapshot.name)}
     for rule in rules:
         backends = rule.get("backendRefs") or []
-        if not any(_is_service(snapshot, backend, names.stable_service_name(snapshot.name)) for backend in backends):
+        if not _names_stable(snapshot, rule):
             continue
         others = [backend for backend in backends if not any(_is_service(snapshot, backend, name) for name in ours)]
         rule["backendRefs"] = [*_backends(snapshot, split, with_candidate), *others]
@@ -123,10 +123,22 @@ def has_split(snapshot: Snapshot, split: Split, *, with_candidate: bool = True) 
     """Whether the route as read says exactly this split."""
     if snapshot.route is None:
         return False
-    if is_generated(snapshot):
-        return covers(snapshot.route, wanted_route(snapshot, split, with_candidate=with_candidate))
+    if not any(_names_stable(snapshot, rule) for rule in snapshot.route["spec"].get("rules") or []):
+        return False
     rules = steered_rules(snapshot, split, with_candidate=with_candidate)
     return covers(snapshot.route["spec"].get("rules") or [], rules) and not _extra_filters(snapshot, rules)
+
+
+def is_as_wanted(snapshot: Snapshot, split: Split, *, with_candidate: bool = True) -> bool:
+    """Whether nothing of the route has to be written: of a generated one everything is ours, else the split."""
+    if snapshot.route is None or not is_generated(snapshot):
+        return has_split(snapshot, split, with_candidate=with_candidate)
+    return is_up_to_date(snapshot, snapshot.route, wanted_route(snapshot, split, with_candidate=with_candidate))
+
+
+def _names_stable(snapshot: Snapshot, rule: dict[str, Any]) -> bool:
+    stable = names.stable_service_name(snapshot.name)
+    return any(_is_service(snapshot, backend, stable) for backend in rule.get("backendRefs") or [])
 
 
 def _extra_filters(snapshot: Snapshot, rules: list[dict[str, Any]]) -> bool:

@@ -14,7 +14,7 @@ from ops_commander.api.v1alpha1 import (
     Verdict,
 )
 from ops_commander.core import names, objectives, routes
-from ops_commander.core.rules import Change
+from ops_commander.core.changes import Change
 from ops_commander.core.situation import PROMOTING, Situation
 
 CANNOT_STEER_AFTER = timedelta(seconds=5)

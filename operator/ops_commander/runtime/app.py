@@ -34,6 +34,7 @@ from ops_commander.runtime.workqueue import Key, WorkQueue
 log = logging.getLogger(__name__)
 
 RELIST_EVERY = 300.0
+REACH_AGAIN = 2.0
 REQUIRED = ("ModelRollout", "RolloutPolicy", "HTTPRoute")
 
 
@@ -58,7 +59,6 @@ class Operator:
         self.book = EvidenceBook(since=clock.now())
         self.events = EventPoster(self.api, self.settings.identity, clock.now)
         self.observer = Observer(self.cluster, self.mlflow, self.book, clock.now, self.settings.stale_after)
-        self.reconciler = Reconciler(self.cluster, self.observer, self.events, self.queue, clock.now)
         self.watching = asyncio.Event()
         self.election = Election(
             self.api,
@@ -66,6 +66,9 @@ class Operator:
             self.settings.lease_name,
             self.settings.identity,
             clock.now,
+        )
+        self.reconciler = Reconciler(
+            self.cluster, self.observer, self.events, self.queue, clock.now, self.election.holds
         )
         self.poller = Poller(
             self.prometheus, self.book, interval=self.settings.poll_interval, clock=clock.now, wake=self._wake
@@ -78,6 +81,7 @@ class Operator:
     async def run(self) -> None:
         """Until cancelled, or until a part ends."""
         runner = await endpoints.serve(self.settings.http_port, self._unhealthy, self._unready)
+        await _require_resources(self.api, self.settings)
         parts: list[tuple[str, Coroutine[Any, Any, None]]] = [
             ("watches", self._watch()),
             ("election", self.election.run()),
@@ -123,8 +127,7 @@ class Operator:
                 except ApiError as error:
                     log.warning("rollouts not listed, again in %.0fs: %s", RELIST_EVERY, error)
                     continue
-                for key in found:
-                    self.rollouts.add(key)
+                for key in (*found, *self.rollouts.forgotten(namespace, found)):
                     self.queue.add(key)
             await asyncio.sleep(RELIST_EVERY)
 
@@ -152,19 +155,25 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
 
 
 async def _require_resources(api: KubernetesApi, settings: Settings) -> None:
-    """Fail at once, and clearly, where a CRD is missing or may not be read."""
+    """Fail clearly where a CRD is missing or may not be read; wait where the API server is away."""
     namespace = settings.namespaces[0] if settings.namespaces else None
     for kind in REQUIRED:
-        try:
-            await api.list(kind, namespace, limit=1)
-        except NotFound as error:
-            raise PartEnded(f"the cluster has no {kind}: install its CRD first") from error
+        while True:
+            try:
+                await api.list(kind, namespace, limit=1)
+                break
+            except NotFound as error:
+                raise PartEnded(f"the cluster has no {kind}: install its CRD first") from error
+            except ApiError as error:
+                if error.status and error.status != 429 and error.status < 500:
+                    raise
+                log.warning("API server not ready, again in %.0fs: %s", REACH_AGAIN, error)
+                await asyncio.sleep(REACH_AGAIN)
 
 
 async def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     async with operator(settings) as parts:
-        await _require_resources(parts.api, settings)
         running = asyncio.create_task(parts.run())
         stopping = asyncio.create_task(_stop_on_signals(parts, running))
         with contextlib.suppress(asyncio.CancelledError):

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ops_commander.adapters.kubernetes import ApiError, Invalid, KubernetesApi, NotFound
-from ops_commander.core.rules import Occurrence
+from ops_commander.core.changes import Occurrence
 from ops_commander.runtime import metrics
 
 log = logging.getLogger(__name__)

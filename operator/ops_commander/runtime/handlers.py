@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 import kopf
@@ -51,6 +51,9 @@ def settings() -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.scanning.disabled = True
     chosen.watching.reconnect_backoff = 0.5
+    chosen.watching.chunk_size = 500
+    for kind in ("replicasets", "services"):
+        chosen.watching.label_selectors[kind] = ROLLOUT_LABEL  # at the server: the cluster has many more of them
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 5
     chosen.networking.error_backoffs = (0.5, 1, 2, 4, 8, 8, 8, 8)
@@ -75,6 +78,16 @@ class Rollouts:
 
     def of(self, namespace: str) -> list[Key]:
         return [(namespace, name) for name in self._names.get(namespace, ())]
+
+    def forgotten(self, namespace: str | None, found: Collection[Key]) -> list[Key]:
+        """Take in a full list; the keys that are not in it any more, whose deletion a watch has missed."""
+        known = {(where, name) for where, members in self._names.items() for name in members}
+        gone = [key for key in known - set(found) if namespace in (None, key[0])]
+        for key in gone:
+            self.discard(key)
+        for key in found:
+            self.add(key)
+        return gone
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, tuple) and key[1] in self._names.get(key[0], ())

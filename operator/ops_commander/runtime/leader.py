@@ -20,6 +20,10 @@ from ops_commander.adapters.kubernetes import ApiError, Conflict, NotFound
 log = logging.getLogger(__name__)
 
 
+FENCE_MARGIN = timedelta(seconds=3)
+"""Time that a write under way may take until the lease can be somebody else's."""
+
+
 class Leases(Protocol):
     """The part of the Kubernetes API that an election needs."""
 
@@ -50,11 +54,17 @@ class Election:
             while True:
                 await self._round()
                 if self.leading.is_set() and self._is_overdue():
+                    self.leading.clear()
                     log.error("leadership lost: the lease could not be renewed in time")
                     return
                 await asyncio.sleep(self.retry_every.total_seconds() * random.uniform(0.9, 1.1))
         finally:
             await self._release()
+
+    def holds(self) -> bool:
+        """Whether this process may act at this very moment; asked before each write."""
+        fence = self.duration.total_seconds() - FENCE_MARGIN.total_seconds()
+        return self.leading.is_set() and self._now() - self._renewed_at < fence
 
     def _is_overdue(self) -> bool:
         return self._now() - self._renewed_at > self.renew_deadline.total_seconds()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
-from ops_commander.core.rules import Occurrence
+from ops_commander.core.changes import Occurrence
 from ops_commander.core.story import cannot_steer
 from ops_commander.runtime.workqueue import Key
 

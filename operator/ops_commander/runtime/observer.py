@@ -100,7 +100,9 @@ class Observer:
     async def _costly_checks(self, snapshot: Snapshot) -> tuple[Check, ...]:
         """A dry run of the pods and a look at the run, for a revision that is not stable yet."""
         revision = names.revision_of(snapshot.spec)
-        if revision == snapshot.status.stable_revision or snapshot.deleted_at is not None:
+        status = snapshot.status
+        under_way = status.step is not None and status.candidate_revision == revision
+        if under_way or revision == status.stable_revision or snapshot.deleted_at is not None:
             return ()
         known = self._checked.get((snapshot.uid, revision))
         now = self.clock()

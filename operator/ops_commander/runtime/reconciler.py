@@ -36,6 +36,7 @@ class Reconciler:
     events: EventPoster
     queue: WorkQueue
     clock: Callable[[], datetime]
+    may_act: Callable[[], bool]
 
     async def work(self) -> None:
         """One worker: keys from the queue until cancelled. A failure is retried with backoff, never lost."""
@@ -47,7 +48,7 @@ class Reconciler:
                     await self.reconcile(key)
                 self.queue.succeeded(key)
             except Conflict:
-                self.queue.add_after(key, 0.02)
+                self.queue.add_after(key, 0.05)
             except ApiError as error:
                 metrics.reconcile_errors.labels("api").inc()
                 log.warning("not reconciled, again in %.1fs: %s", self.queue.retry(key), error)
@@ -84,28 +85,44 @@ class Reconciler:
     async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         """Intent is committed before the act; taking traffic off a candidate does not wait for that.
 
-        What is committed is reported even if an act fails: it will not be decided again.
+        What is committed is reported and acted on even if an urgent act fails: it will not be decided again.
         """
         committed, urgent = await asyncio.gather(
             self._commit(key, snapshot, decision),
             self._carry_out(key, snapshot, decision.urgent),
             return_exceptions=True,
         )
-        if committed is None:
-            self._report(key, snapshot, decision)
-        for outcome in (urgent, committed):
-            if outcome is not None:
-                raise outcome
+        if committed is not None:
+            raise committed
+        self._report(key, snapshot, decision)
         await self._carry_out(key, snapshot, decision.actions)
+        if urgent is not None:
+            raise urgent
 
     async def _commit(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         if decision.status is not None:
+            self._fence()
             await self.cluster.commit(*key, snapshot.resource_version, decision.status)
 
     async def _carry_out(self, key: Key, snapshot: Snapshot, actions: tuple[Action, ...]) -> None:
+        """All of them in order. One that is refused keeps no other from being done: a revert has several ways."""
+        failed: list[ApiError] = []
         for action in actions:
-            await self.cluster.carry_out(*key, snapshot.resource_version, action)
-            log.info("done: %s", named(action), extra={"action": type(action).__name__})
+            try:
+                self._fence()
+                await self.cluster.carry_out(*key, snapshot.resource_version, action)
+            except ApiError as error:
+                log.warning("not done: %s: %s", named(action), error, extra={"action": type(action).__name__})
+                failed.append(error)
+            else:
+                log.info("done: %s", named(action), extra={"action": type(action).__name__})
+        if failed:
+            raise failed[0]
+
+    def _fence(self) -> None:
+        """A leader that may have been replaced writes nothing more."""
+        if not self.may_act():
+            raise ApiError(0, "the lease may be somebody else's by now")
 
     def _report(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         status = decision.status or snapshot.status

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+import socket
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 
@@ -17,7 +19,7 @@ class Settings:
     """Empty: all namespaces."""
     lease_name: str = "ops-commander"
     lease_namespace: str = "default"
-    identity: str = "ops-commander"
+    identity: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(4)}")
     http_port: int = 8080
     poll_interval: timedelta = timedelta(seconds=5)
     query_timeout: timedelta = timedelta(seconds=4)

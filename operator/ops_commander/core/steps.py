@@ -1,0 +1,285 @@
+"""Rules of a deployment on its way: launch, clear, prepare, shift, run, promote."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from ops_commander.api.fields import format_duration
+from ops_commander.api.v1alpha1 import (
+    ModelRolloutStatus,
+    ObjectiveStatus,
+    OnDeadline,
+    Outcome,
+    RetiringStatus,
+    StepState,
+    Verdict,
+)
+from ops_commander.core import names, objectives
+from ops_commander.core.changes import (
+    CHECK_AGAIN,
+    Change,
+    Occurrence,
+    end_deployment,
+    enter_step,
+    in_state,
+    moved,
+    waiting,
+    with_deployment,
+    with_record,
+    with_step,
+)
+from ops_commander.core.reverts import begin_rollback
+from ops_commander.core.routes import Split
+from ops_commander.core.situation import SETTLE, Situation
+
+
+def launching(situation: Situation) -> Change | None:
+    """The first version goes live directly once it is Ready: there is nothing to compare it with."""
+    snapshot, status, step = situation.snapshot, situation.snapshot.status, situation.step
+    if step is None or step.state is not StepState.LAUNCHING:
+        return None
+    revision = status.candidate_revision
+    assert revision is not None
+    if not situation.is_ready_behind("stable", revision, snapshot.spec.replicas):
+        late = situation.now >= step.entered_at + snapshot.spec.progress_deadline
+        reason = "ProgressDeadlineExceeded" if late else "WaitingForPods"
+        return waiting(situation, "launching", reason, _capacity_text(situation, snapshot.spec.replicas), next_="live")
+    if step.capacity_at is None:
+        occurrence = Occurrence("CapacityReady", f"{snapshot.spec.replicas} pod(s) Ready")
+        return moved(situation, "launching", with_step(status, capacity_at=situation.now), occurrence)
+    if not situation.is_confirmed:
+        return waiting(situation, "launching", "WaitingForRoute", "the route has not been taken by a Gateway yet")
+    live = status.model_copy(update={"stable_revision": revision, "stable_version": _version(status)})
+    ended = end_deployment(situation, live, Outcome.COMPLETED, "FirstVersion")
+    message = f"model version {_version(status)} is live as the first version"
+    return moved(situation, "launching", ended, Occurrence("Completed", message))
+
+
+def _version(status: ModelRolloutStatus) -> str:
+    return status.deployment.model_version if status.deployment else "?"
+
+
+def _capacity_text(situation: Situation, needed: int) -> str:
+    candidate = situation.candidate
+    ready = candidate.ready if candidate else 0
+    trouble = f": {candidate.trouble}" if candidate and candidate.trouble else ""
+    return f"{ready} of {needed} pod(s) Ready{trouble}"
+
+
+def clearing(situation: Situation) -> Change | None:
+    """The router must be off the candidate Service before that one turns to new pods."""
+    if situation.state is not StepState.CLEARING:
+        return None
+    if not situation.is_settled:
+        return waiting(situation, "clearing", "ClearingTraffic", "all traffic to stable before the candidate starts")
+    occurrence = Occurrence("CandidateStarting", f"creating {situation.needed_replicas(0)} candidate pod(s)")
+    return moved(situation, "clearing", in_state(situation, StepState.PREPARING), occurrence)
+
+
+def preparing(situation: Situation) -> Change | None:
+    """Capacity before traffic: no weight moves to pods that are not Ready behind their Service."""
+    step, status = situation.step, situation.snapshot.status
+    if step is None or step.state is not StepState.PREPARING:
+        return None
+    needed = situation.needed_replicas(step.index)
+    assert status.candidate_revision is not None
+    if not situation.is_ready_behind("candidate", status.candidate_revision, needed):
+        until = step.state_since + situation.snapshot.spec.progress_deadline
+        change = waiting(
+            situation, "preparing", "WaitingForPods", _capacity_text(situation, needed), next_=step.name, until=until
+        )
+        if step.capacity_at is None:
+            return change
+        since = situation.now if situation.snapshot.spec.paused else step.state_since
+        return replace(change, status=with_step(status, capacity_at=None, state_since=since))
+    if step.capacity_at is None:
+        occurrence = Occurrence("CapacityReady", f"{needed} candidate pod(s) Ready for {step.name}")
+        return moved(situation, "preparing", with_step(status, capacity_at=situation.now), occurrence)
+    if situation.now < step.capacity_at + SETTLE:
+        until = step.capacity_at + SETTLE
+        return waiting(situation, "preparing", "Settling", "the proxies learn of the new pods", until=until)
+    if situation.snapshot.spec.paused:
+        message = f"pods for {step.name} are Ready, held before it by spec.paused"
+        return waiting(situation, "preparing", "Paused", message, next_="spec.paused: false", every=CHECK_AGAIN)
+    shifted = in_state(situation, StepState.SHIFTING)
+    if step.index == 0 and step.reached_at is None and situation.candidate:
+        shifted = with_deployment(shifted, restarts_at_start=situation.candidate.restarts)
+    spec = situation.step_spec
+    split = Split(spec.weight, spec.mirror_percent)
+    return moved(situation, "preparing", shifted, Occurrence("TrafficShifting", f"{step.name}: {split}"))
+
+
+def shifting(situation: Situation) -> Change | None:
+    """A step is reached when the router was seen to have its split."""
+    step = situation.step
+    if step is None or step.state is not StepState.SHIFTING:
+        return None
+    if not situation.is_confirmed:
+        until = step.state_since + situation.snapshot.spec.progress_deadline
+        return waiting(situation, "shifting", "WaitingForRouter", "the router has not confirmed the split", until=until)
+    reached = step.reached_at or situation.now
+    status = in_state(situation, StepState.RUNNING, reached_at=reached, running_since=situation.now)
+    status = with_record(status, reached_at=reached)
+    return moved(situation, "shifting", status, Occurrence("StepReached", f"{step.name}: split confirmed"))
+
+
+def held(situation: Situation) -> Change | None:
+    """Back to the step's split once both arms have fresh data again, and if its pods are still there."""
+    step = situation.step
+    if step is None or step.state is not StepState.HELD:
+        return None
+    rows = [row for row in situation.rows if row.required]
+    if situation.snapshot.policy and rows and all(row.reason not in objectives.NO_EVIDENCE for row in rows):
+        status = in_state(situation, StepState.PREPARING, capacity_at=None)
+        return moved(situation, "held", status, Occurrence("Resumed", f"evidence is back: {step.name} goes on"))
+    overdue = _overdue(situation)
+    if overdue:
+        return overdue
+    why = _shortly([row for row in rows if row.reason in objectives.NO_EVIDENCE])
+    return waiting(situation, "held", "NoEvidence", why, next_=_end_text(situation), every=CHECK_AGAIN)
+
+
+def paused(situation: Situation) -> Change | None:
+    """A person holds the rollout: no advance and no deadline, but breaches still revert."""
+    step, spec = situation.step, situation.snapshot.spec
+    if step is None:
+        return None
+    if step.state is StepState.RUNNING and spec.paused:
+        status = in_state(situation, StepState.PAUSED)
+        return moved(situation, "paused", status, Occurrence("Paused", f"held in {step.name} by spec.paused"))
+    if step.state is not StepState.PAUSED:
+        return None
+    if spec.paused:
+        message = f"held in {step.name} by spec.paused"
+        return waiting(situation, "paused", "Paused", message, next_="spec.paused: false", every=CHECK_AGAIN)
+    now = situation.now
+    status = in_state(situation, StepState.RUNNING, reached_at=now, running_since=now)
+    return moved(situation, "paused", status, Occurrence("Resumed", f"{step.name} starts over, with its deadline"))
+
+
+def promoted(situation: Situation) -> Change | None:
+    """A person's order to leave this step now, for this very deployment, once."""
+    deployment, step = situation.deployment, situation.step
+    order = situation.ordered(names.PROMOTE)
+    if deployment is None or step is None or order is None or order == situation.snapshot.status.handled_promote:
+        return None
+    if step.state not in (StepState.RUNNING, StepState.PAUSED):
+        return None
+    if order not in (deployment.id, f"{deployment.id}/{step.index}"):
+        return None
+    why = f"ordered by the annotation {names.PROMOTE}"
+    change = _advance(situation, "promoted", why)
+    return replace(change, status=change.status.model_copy(update={"handled_promote": order}))
+
+
+def _advance(situation: Situation, rule: str, why: str) -> Change:
+    step = situation.step
+    assert step is not None
+    if situation.is_last_step:
+        occurrence = Occurrence("PromotionStarted", f"{step.name} is done ({why}): the candidate becomes stable")
+        return moved(situation, rule, in_state(situation, StepState.SWITCHING), occurrence)
+    status = situation.snapshot.status.model_copy(update={"objectives": situation.rows})
+    status = enter_step(situation, status, step.index + 1, StepState.PREPARING)
+    assert status.step is not None
+    return moved(situation, rule, status, Occurrence("StepCompleted", f"{step.name} is done ({why})"))
+
+
+def running(situation: Situation) -> Change | None:
+    """Leave a step when it has dwelled long enough and every required objective passes on the same evidence."""
+    step = situation.step
+    if step is None or step.state is not StepState.RUNNING or step.running_since is None:
+        return None
+    spec = situation.step_spec
+    dwelled_at = step.running_since + spec.min_duration
+    verdict = objectives.overall(situation.rows)
+    if situation.snapshot.policy is not None and verdict is Verdict.PASS and situation.now >= dwelled_at:
+        return _advance(situation, "running", f"all objectives met for {format_duration(spec.min_duration)}")
+    overdue = _overdue(situation)
+    if overdue:
+        return overdue
+    undecided = [row for row in situation.rows if row.required and row.verdict is not Verdict.PASS]
+    if verdict is not Verdict.PASS or situation.snapshot.policy is None:
+        message = _shortly(undecided)
+        ends, reason = _end_text(situation), undecided[0].reason if undecided else "NotJudged"
+        until = _deadline(situation)
+        return waiting(situation, "running", reason, message, next_=ends, until=until, every=CHECK_AGAIN)
+    message = f"all objectives met, dwelling until {dwelled_at:%H:%M:%S}"
+    following = "promotion" if situation.is_last_step else situation.snapshot.spec.steps[step.index + 1].label
+    due = f"{following} at {dwelled_at:%H:%M:%S}"
+    return waiting(situation, "running", "Dwelling", message, next_=due, until=dwelled_at, every=CHECK_AGAIN)
+
+
+def _shortly(rows: list[ObjectiveStatus]) -> str:
+    """The first row in full, the others by name: SLOsMet tells each of them."""
+    if not rows:
+        return "the RolloutPolicy cannot be read"
+    others = ", ".join(f"{row.name} {row.reason}" for row in rows[1:])
+    return f"{rows[0].name}: {rows[0].message}" + (f" (also {others})" if others else "")
+
+
+def _deadline(situation: Situation) -> datetime | None:
+    step = situation.step
+    if step is None:
+        return None
+    return (step.reached_at or step.entered_at) + situation.step_spec.max_duration
+
+
+def _end_text(situation: Situation) -> str | None:
+    deadline = _deadline(situation)
+    policy = situation.snapshot.policy
+    if deadline is None or (policy and policy.on_deadline is OnDeadline.PAUSE):
+        return None
+    return f"rollback at {deadline:%H:%M:%S}"
+
+
+def _overdue(situation: Situation) -> Change | None:
+    """Prefer rollback over uncertainty: a step that could not be proved in time reverts."""
+    deadline, policy, step = _deadline(situation), situation.snapshot.policy, situation.step
+    if deadline is None or step is None or situation.now < deadline or situation.snapshot.spec.paused:
+        return None
+    undecided = [row for row in situation.rows if row.required and row.verdict is not Verdict.PASS]
+    details = "; ".join(f"{row.name} {row.reason}: {row.message}" for row in undecided) or "policy cannot be read"
+    message = f"{step.name} not proved within {format_duration(situation.step_spec.max_duration)}: {details}"
+    if policy and policy.on_deadline is OnDeadline.PAUSE:
+        next_ = "promote or abort"
+        return waiting(situation, "overdue", "DeadlineInconclusive", message, next_=next_, every=CHECK_AGAIN)
+    return begin_rollback(situation, "overdue", "DeadlineInconclusive", message)
+
+
+def switching(situation: Situation) -> Change | None:
+    """Promotion, first half: the stable Service turns to the candidate's pods while it has no traffic."""
+    step, status = situation.step, situation.snapshot.status
+    if step is None or step.state is not StepState.SWITCHING:
+        return None
+    revision = status.candidate_revision
+    assert revision is not None
+    behind = situation.snapshot.candidate_service
+    serving = behind.ready.get(revision, 0) if behind else 0
+    if not situation.is_ready_behind("stable", revision, max(1, serving)):
+        return waiting(situation, "switching", "SwitchingService", "the stable Service turns to the candidate's pods")
+    if step.capacity_at is None or step.capacity_at < step.state_since:
+        occurrence = Occurrence("StableServiceSwitched", "the stable Service has the candidate's pods")
+        return moved(situation, "switching", with_step(status, capacity_at=situation.now), occurrence)
+    if situation.now < step.capacity_at + SETTLE:
+        until = step.capacity_at + SETTLE
+        return waiting(situation, "switching", "Settling", "the proxies learn of the new pods", until=until)
+    occurrence = Occurrence("TrafficReturning", "the route goes back to the stable Service")
+    return moved(situation, "switching", in_state(situation, StepState.RETURNING), occurrence)
+
+
+def returning(situation: Situation) -> Change | None:
+    """Promotion, second half: the route is back on the stable Service, the old version retires."""
+    status = situation.snapshot.status
+    if situation.state is not StepState.RETURNING:
+        return None
+    if not situation.is_settled:
+        return waiting(situation, "returning", "WaitingForRouter", "the route goes back to the stable Service")
+    old, new = status.stable_revision, status.candidate_revision
+    retiring = [item for item in status.retiring if item.revision != new]
+    if old and old != new:
+        retiring.append(RetiringStatus(revision=old))
+    live = status.model_copy(update={"stable_revision": new, "stable_version": _version(status), "retiring": retiring})
+    ended = end_deployment(situation, live, Outcome.COMPLETED, "AllStepsPassed")
+    message = f"model version {_version(status)} is stable"
+    return moved(situation, "returning", ended, Occurrence("Completed", message))
