@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 from kubernetes import client, watch
 
+from hack.cluster import state
+from hack.cluster.kind import docker_environment
 from hack.cluster.workspace import REPOSITORY, bin_folder
 from hack.demo import installed
 from hack.demo.installed import kubectl
@@ -191,6 +195,12 @@ class Shop:
     def load_stats(self) -> dict[str, Any]:
         return installed.load_stats(self.namespace)
 
+    def requests_per_second(self) -> float:
+        """Answered on average since the counts were reset."""
+        stats = self.load_stats()
+        elapsed = datetime.now(UTC) - datetime.fromisoformat(stats["started_at"])  # noqa: TID251
+        return float(stats["ok"]) / elapsed.total_seconds()
+
     def assert_no_switch_failed(self) -> dict[str, Any]:
         """No request was failed by a weight change, a promotion or a revert."""
         stats = self.load_stats()
@@ -243,14 +253,41 @@ def operator_metrics(pod: str) -> str:
 
 
 def kill_operator(*, everyone: bool = False) -> None:
-    """End the leading operator pod, or all of them, as kill -9 does: no grace, no goodbye."""
+    """SIGKILL the process of the leading operator pod, or of all of them, from the node: nothing is told goodbye."""
     namespace = f"--namespace={installed.OPERATOR_NAMESPACE}"
-    if everyone:
-        names = kubectl("get", "pods", namespace, "--output=name").split()
-    else:
-        holder = kubectl("get", "lease/ops-commander", namespace, "--output=jsonpath={.spec.holderIdentity}")
-        names = [f"pod/{holder}"]
-    kubectl("delete", *names, namespace, "--grace-period=0", "--force", "--wait=false")
+    leader = kubectl("get", "lease/ops-commander", namespace, "--output=jsonpath={.spec.holderIdentity}")
+    pods = json.loads(kubectl("get", "pods", namespace, "--output=json"))["items"]
+    uids = [pod["metadata"]["uid"] for pod in pods if everyone or pod["metadata"]["name"] == leader]
+    patterns = " ".join(f"-e {uid} -e {uid.replace('-', '_')}" for uid in uids)  # as either cgroup driver writes it
+    script = (
+        f"for p in $(pgrep -f 'ops-commander run'); do grep -q {patterns} /proc/$p/cgroup && kill -9 $p; done; true"
+    )
+    record = state.load(state.DEFAULT_NAME)
+    assert record is not None
+    argv = ["docker", "exec", f"{record.name}-control-plane", "sh", "-c", script]
+    before = {pod["metadata"]["uid"]: _restarts(pod) for pod in pods}
+    subprocess.run(argv, check=True, timeout=30, env={**os.environ, **docker_environment(record.source)})
+    for uid in uids:
+        _await_restart(uid, before[uid])
+
+
+def _restarts(pod: dict[str, Any]) -> int:
+    return sum(int(item["restartCount"]) for item in pod["status"].get("containerStatuses", []))
+
+
+def _await_restart(uid: str, before: int) -> None:
+    """The kubelet has noticed: the kill has hit what it was meant for."""
+    deadline = time.monotonic() + 40
+    core = client.CoreV1Api()
+    stream = watch.Watch().stream(core.list_namespaced_pod, installed.OPERATOR_NAMESPACE, timeout_seconds=40)
+    for event in stream:
+        pod = event["object"]
+        restarts = sum(item.restart_count for item in pod.status.container_statuses or [])
+        ended = any(item.state.terminated for item in pod.status.container_statuses or [])
+        if pod.metadata.uid == uid and (restarts > before or ended):
+            return
+        assert time.monotonic() < deadline, f"pod {uid} did not end"
+    raise AssertionError(f"pod {uid} did not end")
 
 
 def apply_refused(document: Rollout) -> str:

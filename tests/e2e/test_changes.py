@@ -121,6 +121,11 @@ def test_bad_input_is_refused_at_apply_with_field_value_and_expectation(shop: Sh
             {"traffic": {"gatewayAPI": {"httpRouteRef": {"name": "own", "namespace": "other"}}}},
             ("httpRouteRef", "namespace", "other"),
         ),
+        "traversal": (
+            None,
+            {"policyRef": {"name": "../../other/rolloutpolicies/default"}},
+            ("spec.policyRef.name", "../"),
+        ),
         "selector": (None, {"selector": {"matchLabels": {"app": "nowhere"}}}, ("selector", "matchLabels", "template")),
     }
     for name, (steps, spec, words) in cases.items():

@@ -29,6 +29,7 @@ def test_good_version_completes_and_bad_one_is_reverted_without_a_failed_request
     assert shop.route_weights() == {"ranker-stable": 80, "ranker-candidate": 20}
     shop.wait_step("full")
     completed = shop.wait_for(lambda found: condition(found, "Ready") == "True", "version 2 to be stable", 60)
+    assert shop.requests_per_second() >= 100
     assert step_names(completed) == ["shadow", "canary 20%", "full"]
     assert status(completed)["stableVersion"] == "2"
     assert shop.route_weights()["ranker-candidate"] == 0

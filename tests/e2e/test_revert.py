@@ -80,7 +80,7 @@ def test_without_prometheus_weight_goes_to_zero_and_the_deadline_reverts(shop: S
     shop.launch()
     steps = [
         {"shadow": {"minDuration": "2s", "maxDuration": "1m"}},
-        {"canary": {"weight": 5, "minDuration": "10s", "maxDuration": "35s"}},
+        {"canary": {"weight": 5, "minDuration": "25s", "maxDuration": "45s"}},
         {"full": {"bake": "4s"}},
     ]
     shop.apply(shop.version(2, steps=steps))

@@ -29,9 +29,9 @@ from ops_commander.api.v1alpha1 import (
     StepStatus,
 )
 from ops_commander.core import acceptance, names, objectives
+from ops_commander.core.changes import Occurrence
 from ops_commander.core.decide import Decision, decide
 from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
-from ops_commander.core.changes import Occurrence
 from ops_commander.core.snapshot import Buckets, Check, Evidence, ReplicaSetView, ServiceView, Snapshot, Value
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
