@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ops_commander.core import routes
-from ops_commander.core.snapshot import Check, Snapshot
+from ops_commander.core.names import ROLLOUT_LABEL
+from ops_commander.core.snapshot import Check, ServiceView, Snapshot
 
 
 def spec_checks(snapshot: Snapshot, policy_problem: str | None) -> tuple[Check, ...]:
     """Checks named after what they look at; all must pass before a candidate starts."""
-    return (_policy(snapshot, policy_problem), _ports(snapshot), *_route(snapshot))
+    return (_policy(snapshot, policy_problem), _ports(snapshot), _own_names(snapshot), *_route(snapshot))
 
 
 def _policy(snapshot: Snapshot, problem: str | None) -> Check:
@@ -39,6 +40,23 @@ def _ports(snapshot: Snapshot) -> Check:
         message = f"spec.service.targetPort is {wanted}: expected {expected}, a containerPort of spec.template"
         return Check("service", False, "ServicePortMismatch", message)
     return Check("service", True, "ServicePortMatches", f"port {wanted}")
+
+
+def _own_names(snapshot: Snapshot) -> Check:
+    """Objects of that name that somebody else has made are not taken over by a first version."""
+    found = [(f"Service {view.manifest['metadata']['name']}", view.manifest) for view in _services(snapshot)]
+    if snapshot.route is not None and routes.is_generated(snapshot):
+        found.append((f"HTTPRoute {routes.route_name(snapshot)}", snapshot.route))
+    for name, manifest in found:
+        labels = manifest["metadata"].get("labels") or {}
+        if labels.get(ROLLOUT_LABEL) != snapshot.name and snapshot.status.stable_revision is None:
+            message = f"{name} exists and is not this rollout's: rename one of the two, or delete that object"
+            return Check("names", False, "NameTaken", message)
+    return Check("names", True, "NamesFree", "Services and route are this rollout's")
+
+
+def _services(snapshot: Snapshot) -> list[ServiceView]:
+    return [view for view in (snapshot.stable_service, snapshot.candidate_service) if view is not None]
 
 
 def _route(snapshot: Snapshot) -> list[Check]:

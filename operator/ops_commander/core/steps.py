@@ -242,7 +242,7 @@ def _overdue(situation: Situation) -> Change | None:
     details = "; ".join(f"{row.name} {row.reason}: {row.message}" for row in undecided) or "policy cannot be read"
     message = f"{step.name} not proved within {format_duration(situation.step_spec.max_duration)}: {details}"
     if policy and policy.on_deadline is OnDeadline.PAUSE:
-        next_ = "promote or abort"
+        next_ = "abort" if step.state is StepState.HELD else "promote or abort"
         return waiting(situation, "overdue", "DeadlineInconclusive", message, next_=next_, every=CHECK_AGAIN)
     return begin_rollback(situation, "overdue", "DeadlineInconclusive", message)
 

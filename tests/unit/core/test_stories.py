@@ -892,6 +892,17 @@ def test_a_target_port_that_no_container_declares_is_told() -> None:
     assert world.status.message == "spec.service.targetPort is 9999: expected 8080, a containerPort of spec.template"
 
 
+def test_a_service_of_somebody_else_is_not_taken_over() -> None:
+    world = rollout().created()
+    theirs = {"metadata": {"name": "ranker-stable", "labels": {"app": "else"}}, "spec": {"selector": {"app": "else"}}}
+    world._apply_service(theirs)
+    world.run(30)
+
+    assert world.status.deployments == 0
+    assert world.status.reason == "NameTaken"
+    assert world.services["ranker-stable"]["spec"] == {"selector": {"app": "else"}}
+
+
 def test_a_step_that_no_objective_judges_is_told_before_the_start() -> None:
     live_only = [
         {**POLICY.objectives[0].model_dump(mode="json", by_alias=True, exclude_none=True), "steps": ["canary"]}
