@@ -206,9 +206,13 @@ def replanned(situation: Situation) -> Change | None:
 
 
 def drifted(situation: Situation) -> Change | None:
-    """Evidence counts only under the step's own split: another writer's change starts the dwell over."""
+    """A route that no longer has the split of this step goes on only after evidence has been judged again.
+
+    Another writer may have done it, or a leader of ours that took the traffic off and was killed before it could
+    say why: to write the candidate's weight back at once would undo its revert.
+    """
     if situation.state not in (StepState.RUNNING, StepState.PAUSED) or situation.is_confirmed:
         return None
-    message = "the route no longer had the split of this step: written again, the dwell starts over"
-    status = in_state(situation, StepState.SHIFTING, running_since=None)
-    return moved(situation, "drifted", status, Occurrence("TrafficShifting", message, warning=True))
+    message = "the route no longer had the split of this step: no traffic until evidence is judged, then it starts over"
+    status = in_state(situation, StepState.HELD, running_since=None)
+    return moved(situation, "drifted", status, Occurrence("Held", message, warning=True))

@@ -719,10 +719,31 @@ def test_a_route_that_another_writer_changes_is_repaired_and_the_dwell_starts_ov
     world.edit_route(more)
     world.run(1)
 
-    assert world.candidate_weight == 5
+    assert world.candidate_weight == 0, "nothing of it until evidence has been judged again"
     assert "RouteDrift" in world.reasons(drifted)
+    world.run(10)
+    assert world.candidate_weight == 5
     world.run_until(lambda: world.step is not None and world.step.name == "full")
     assert world.now - drifted >= timedelta(seconds=30)
+    assert world.failed(drifted) == 0
+
+
+def test_a_leader_killed_between_taking_traffic_off_and_saying_so_does_not_bring_it_back() -> None:
+    world = rollout().steps(canary(5, least="30s", most="300s"), full()).at("canary 5%").run(25)
+    world.health["2"].errors = 0.2
+
+    def off(spec: dict[str, Any]) -> None:
+        spec["rules"][0]["backendRefs"][0]["weight"] = 100
+        spec["rules"][0]["backendRefs"][1]["weight"] = 0
+
+    world.run(4)
+    world.edit_route(off)
+    world.kill()
+    killed = world.now
+    world.run_until(lambda: world.outcome is not None)
+
+    assert world.outcome is Outcome.ROLLED_BACK
+    assert world.answered("2", killed + timedelta(seconds=1)) == 0
 
 
 def test_a_route_that_is_deleted_comes_back() -> None:
