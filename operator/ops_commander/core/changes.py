@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,7 +42,7 @@ class Change:
     message: str
     next: str | None = None
     requeue_at: datetime | None = None
-    occurrences: tuple[Occurrence, ...] = field(default=())
+    occurrences: tuple[Occurrence, ...] = ()
 
 
 Rule = Callable[[Situation], Change | None]

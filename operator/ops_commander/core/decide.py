@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core import names, story
-from ops_commander.core.changes import Change, Occurrence
+from ops_commander.core.changes import LOOK_AGAIN, Change, Occurrence
 from ops_commander.core.desired import Action, SetFinalizers, actions_for, removal_actions, with_traffic
 from ops_commander.core.noted import noted
 from ops_commander.core.rules import RULES
 from ops_commander.core.situation import Situation
 from ops_commander.core.snapshot import Snapshot
-
-LOOK_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from ops_commander.api.v1alpha1 import DeletionPolicy, ModelRolloutStatus, StepS
 from ops_commander.core import manifests, names, routes
 from ops_commander.core.reverts import SCALE_DOWN_REGARDLESS
 from ops_commander.core.routes import ALL_STABLE, Split
-from ops_commander.core.situation import SETTLE, Situation
+from ops_commander.core.situation import PROMOTING, SETTLE, STEP_STATES, Situation
 from ops_commander.core.snapshot import Manifest, ReplicaSetView, ServiceView, Snapshot
 
 
 @dataclass(frozen=True)
 class SteerRoute:
-    """Replace the rules of a referenced HTTPRoute as it was read."""
+    """Replace the rules of an HTTPRoute as it was read: a referenced one, or one whose whole is refused."""
 
     name: str
     rules: list[dict[str, Any]]
@@ -75,11 +75,10 @@ def wanted_split(situation: Situation, status: ModelRolloutStatus) -> Split:
     if step is None or status.stable_revision is None:
         return ALL_STABLE
     steps = situation.snapshot.spec.steps
-    if step.state in (StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED):
-        current = steps[min(step.index, len(steps) - 1)]
-        return Split(current.weight, current.mirror_percent)
+    if step.state in STEP_STATES:
+        return Split.of_step(steps[min(step.index, len(steps) - 1)])
     if step.state is StepState.PREPARING and status.traffic is not None:  # as it is, until the pods are there
-        return Split(status.traffic.candidate_weight, status.traffic.mirror_percent)
+        return Split.of(status.traffic)
     return Split(100) if step.state is StepState.SWITCHING else ALL_STABLE
 
 
@@ -88,8 +87,7 @@ def with_traffic(situation: Situation, status: ModelRolloutStatus) -> ModelRollo
     if status.stable_revision is None and not (status.step and status.step.capacity_at):
         return status.model_copy(update={"traffic": None})
     split = wanted_split(situation, status)
-    known = status.traffic
-    if known and (known.candidate_weight, known.mirror_percent) == (split.candidate_weight, split.mirror_percent):
+    if status.traffic and Split.of(status.traffic) == split:
         return status
     traffic = TrafficStatus(
         candidate_weight=split.candidate_weight, mirror_percent=split.mirror_percent, wanted_since=situation.now
@@ -109,7 +107,7 @@ def service_revisions(status: ModelRolloutStatus) -> tuple[str | None, str | Non
         return candidate, candidate
     if step.state in (StepState.CLEARING, StepState.REVERTING):
         return stable, stable
-    if step.state in (StepState.SWITCHING, StepState.RETURNING):
+    if step.state in PROMOTING:
         return candidate, candidate
     return stable, candidate
 
@@ -121,7 +119,7 @@ def replicas_of(situation: Situation, status: ModelRolloutStatus, view: ReplicaS
     if revision == status.stable_revision:
         return snapshot.spec.replicas
     if revision == status.candidate_revision and step is not None:
-        if step.state in (StepState.LAUNCHING, StepState.SWITCHING, StepState.RETURNING):
+        if step.state is StepState.LAUNCHING or step.state in PROMOTING:
             return snapshot.spec.replicas
         if step.state is StepState.CLEARING:
             return present
@@ -170,7 +168,7 @@ def _route_actions(situation: Situation, status: ModelRolloutStatus) -> list[Act
     snapshot, traffic = situation.snapshot, status.traffic
     if traffic is None:
         return []
-    split = Split(traffic.candidate_weight, traffic.mirror_percent)
+    split = Split.of(traffic)
     if routes.is_as_wanted(snapshot, split):
         return []
     return steer(snapshot, split)

@@ -41,7 +41,7 @@ def _traffic(snapshot: Snapshot, now: datetime) -> tuple[TrafficStatus | None, t
     traffic = snapshot.status.traffic
     if traffic is None:
         return None, ()
-    split = Split(traffic.candidate_weight, traffic.mirror_percent)
+    split = Split.of(traffic)
     if routes.has_split(snapshot, split):
         confirmed_at = traffic.confirmed_at or (now if _is_taken(snapshot, split) else None)
         return traffic.model_copy(update={"confirmed_at": confirmed_at}), ()

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from ops_commander.api.fields import format_duration
 from ops_commander.api.v1alpha1 import Outcome, RollbackStatus, StepState
-from ops_commander.core import names, objectives
+from ops_commander.core import names
 from ops_commander.core.changes import (
     Change,
     Occurrence,
@@ -17,12 +17,12 @@ from ops_commander.core.changes import (
     with_record,
 )
 from ops_commander.core.routes import Split
-from ops_commander.core.situation import PROMOTING, Situation
+from ops_commander.core.situation import PROMOTING, STEP_STATES, Situation
 
 SCALE_DOWN_REGARDLESS = timedelta(seconds=60)
 """A router that cannot be steered keeps a breached candidate alive no longer than this: half the RTO."""
 
-_SEEING = frozenset({StepState.PREPARING, StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED})
+_SEEING = STEP_STATES | {StepState.PREPARING}
 """States in which a candidate with live traffic must be seen."""
 
 
@@ -179,7 +179,7 @@ def blind(situation: Situation) -> Change | None:
     gap = situation.evidence_gap()
     if gap < hold_after:
         return None
-    missing = [row for row in situation.rows if row.reason in objectives.NO_EVIDENCE and row.required]
+    missing = situation.unseen
     why = f"{missing[0].name}: {missing[0].message}" if missing else "the RolloutPolicy cannot be read"
     message = f"no evidence for {format_duration(_whole(gap))}, weight to 0 until it is back: {why}"
     status = in_state(situation, StepState.HELD, running_since=None)
@@ -193,9 +193,9 @@ def _whole(duration: timedelta) -> timedelta:
 def replanned(situation: Situation) -> Change | None:
     """Spec's steps were edited under way: another split waits for its pods as that of a new step does."""
     step, traffic, spec = situation.step, situation.snapshot.status.traffic, situation.step_spec
-    if step is None or traffic is None or step.state not in (StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED):
+    if step is None or traffic is None or step.state not in STEP_STATES:
         return None
-    live, wanted = Split(traffic.candidate_weight, traffic.mirror_percent), Split(spec.weight, spec.mirror_percent)
+    live, wanted = Split.of(traffic), Split.of_step(spec)
     if live == wanted:
         return None
     index = min(step.index, len(situation.snapshot.spec.steps) - 1)

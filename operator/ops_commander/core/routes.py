@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+from ops_commander.api.v1alpha1 import Step, TrafficStatus
 from ops_commander.core import names
 from ops_commander.core.manifests import covers, is_up_to_date, metadata
 from ops_commander.core.snapshot import Manifest, Snapshot
@@ -17,6 +18,16 @@ class Split:
 
     candidate_weight: int = 0
     mirror_percent: int = 0
+
+    @classmethod
+    def of(cls, source: TrafficStatus) -> Split:
+        """The split that a status wants."""
+        return cls(source.candidate_weight, source.mirror_percent)
+
+    @classmethod
+    def of_step(cls, step: Step) -> Split:
+        """The split of a step of spec."""
+        return cls(step.weight, step.mirror_percent)
 
     def __str__(self) -> str:
         mirrored = f", {self.mirror_percent}% mirrored" if self.mirror_percent else ""
@@ -129,11 +140,11 @@ def has_split(snapshot: Snapshot, split: Split, *, with_candidate: bool = True) 
     return covers(snapshot.route["spec"].get("rules") or [], rules) and not _extra_filters(snapshot, rules)
 
 
-def is_as_wanted(snapshot: Snapshot, split: Split, *, with_candidate: bool = True) -> bool:
+def is_as_wanted(snapshot: Snapshot, split: Split) -> bool:
     """Whether nothing of the route has to be written: of a generated one everything is ours, else the split."""
     if snapshot.route is None or not is_generated(snapshot):
-        return has_split(snapshot, split, with_candidate=with_candidate)
-    return is_up_to_date(snapshot, snapshot.route, wanted_route(snapshot, split, with_candidate=with_candidate))
+        return has_split(snapshot, split)
+    return is_up_to_date(snapshot, snapshot.route, wanted_route(snapshot, split))
 
 
 def _names_stable(snapshot: Snapshot, rule: dict[str, Any]) -> bool:

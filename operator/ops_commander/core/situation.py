@@ -18,13 +18,16 @@ from ops_commander.api.v1alpha1 import (
     StepStatus,
     Verdict,
 )
-from ops_commander.core import names, objectives, routes
+from ops_commander.core import names, objectives
 from ops_commander.core.snapshot import Check, ReplicaSetView, Snapshot
 
 SETTLE = timedelta(seconds=1)
 """Margin between what the API says of a route or endpoint and the proxy doing it: 19–55 ms were measured."""
 
-LIVE_STATES = frozenset({StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED, StepState.HELD})
+STEP_STATES = frozenset({StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED})
+"""States in which the route is to have the split of the present step."""
+
+LIVE_STATES = STEP_STATES | {StepState.HELD}
 """States in which the split of the present step may be live."""
 
 PROMOTING = frozenset({StepState.SWITCHING, StepState.RETURNING})
@@ -129,8 +132,18 @@ class Situation:
     def breaches(self) -> list[ObjectiveStatus]:
         return [row for row in self.rows if row.required and row.verdict is Verdict.FAIL]
 
+    @property
+    def undecided(self) -> list[ObjectiveStatus]:
+        """Required objectives that do not pass."""
+        return [row for row in self.rows if row.required and row.verdict is not Verdict.PASS]
+
+    @property
+    def unseen(self) -> list[ObjectiveStatus]:
+        """Required objectives of which nothing is known."""
+        return [row for row in self.rows if row.required and row.reason in objectives.NO_EVIDENCE]
+
     def evidence_gap(self) -> timedelta:
-        """How long a required objective has been without fresh data of both arms."""
+        """How long a required objective has been without fresh data."""
         gaps = [timedelta(0)]
         for objective, row in zip(self.judged, self.rows, strict=True):
             if objective.required and row.reason in objectives.NO_EVIDENCE:
@@ -175,14 +188,6 @@ class Situation:
             and replica_set is not None
             and replica_set.ready >= needed
         )
-
-    @property
-    def has_split(self) -> bool:
-        """Whether the route says what status wants."""
-        traffic = self.snapshot.status.traffic
-        if traffic is None:
-            return False
-        return routes.has_split(self.snapshot, routes.Split(traffic.candidate_weight, traffic.mirror_percent))
 
     @property
     def is_confirmed(self) -> bool:

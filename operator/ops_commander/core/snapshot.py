@@ -75,7 +75,7 @@ class Evidence:
     error: str | None = None
     """Why the latest poll brought nothing."""
     fresh_at: datetime | None = None
-    """When the candidate last had data."""
+    """When every arm that is judged last had data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,8 +105,7 @@ def preparing(situation: Situation) -> Change | None:
     shifted = in_state(situation, StepState.SHIFTING)
     if step.index == 0 and step.reached_at is None and situation.candidate:
         shifted = with_deployment(shifted, restarts_at_start=situation.candidate.restarts)
-    spec = situation.step_spec
-    split = Split(spec.weight, spec.mirror_percent)
+    split = Split.of_step(situation.step_spec)
     return moved(situation, "preparing", shifted, Occurrence("TrafficShifting", f"{step.name}: {split}"))
 
 
@@ -125,18 +124,18 @@ def shifting(situation: Situation) -> Change | None:
 
 
 def held(situation: Situation) -> Change | None:
-    """Back to the step's split once both arms have fresh data again, and if its pods are still there."""
+    """Back to the step's split once there is fresh evidence again, and if its pods are still there."""
     step = situation.step
     if step is None or step.state is not StepState.HELD:
         return None
-    rows = [row for row in situation.rows if row.required]
-    if situation.snapshot.policy and rows and all(row.reason not in objectives.NO_EVIDENCE for row in rows):
+    judged = any(row.required for row in situation.rows)
+    if situation.snapshot.policy and judged and not situation.unseen:
         status = in_state(situation, StepState.PREPARING, capacity_at=None)
         return moved(situation, "held", status, Occurrence("Resumed", f"evidence is back: {step.name} goes on"))
     overdue = _overdue(situation)
     if overdue:
         return overdue
-    why = _shortly([row for row in rows if row.reason in objectives.NO_EVIDENCE])
+    why = _shortly(situation.unseen)
     return waiting(situation, "held", "NoEvidence", why, next_=_end_text(situation), every=CHECK_AGAIN)
 
 
@@ -198,7 +197,7 @@ def running(situation: Situation) -> Change | None:
     overdue = _overdue(situation)
     if overdue:
         return overdue
-    undecided = [row for row in situation.rows if row.required and row.verdict is not Verdict.PASS]
+    undecided = situation.undecided
     if verdict is not Verdict.PASS or situation.snapshot.policy is None:
         message = _shortly(undecided)
         ends, reason = _end_text(situation), undecided[0].reason if undecided else "NotJudged"
@@ -238,8 +237,9 @@ def _overdue(situation: Situation) -> Change | None:
     deadline, policy, step = _deadline(situation), situation.snapshot.policy, situation.step
     if deadline is None or step is None or situation.now < deadline or situation.snapshot.spec.paused:
         return None
-    undecided = [row for row in situation.rows if row.required and row.verdict is not Verdict.PASS]
-    details = "; ".join(f"{row.name} {row.reason}: {row.message}" for row in undecided) or "policy cannot be read"
+    details = (
+        "; ".join(f"{row.name} {row.reason}: {row.message}" for row in situation.undecided) or "policy cannot be read"
+    )
     message = f"{step.name} not proved within {format_duration(situation.step_spec.max_duration)}: {details}"
     if policy and policy.on_deadline is OnDeadline.PAUSE:
         next_ = "abort" if step.state is StepState.HELD else "promote or abort"

@@ -196,7 +196,7 @@ def _traffic_synced(situation: Situation, status: ModelRolloutStatus) -> Conditi
     wrong = routes.problems(situation.snapshot)
     if traffic is None:
         return (kind, "Unknown", "NoTraffic", "no version is live yet")
-    split = routes.Split(traffic.candidate_weight, traffic.mirror_percent)
+    split = routes.Split.of(traffic)
     if wrong:
         return (kind, "False", wrong[0].reason, "; ".join(problem.message for problem in wrong))
     if traffic.confirmed_at is None:
