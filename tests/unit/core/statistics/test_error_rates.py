@@ -1,0 +1,152 @@
+"""What a gate does over many rollouts: how often it fails a good candidate, and how soon a bad one.
+
+100 requests a second, 5 % of them to the candidate, a look every 15 s. All with the product's functions, on arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ops_commander.core.statistics import correlation, mixture
+from ops_commander.core.statistics.dispersion import MIN_TICKS, index_of_dispersion
+from ops_commander.core.statistics.mixture import Side
+from ops_commander.core.statistics.proportion import log_e_above_each, log_e_below_each
+from ops_commander.core.statistics.rate import RateEvidence
+from ops_commander.core.statistics.ratio import LOG_RATIOS, log_likelihood
+from ops_commander.core.statistics.special import Array
+
+Looks = NDArray[np.bool_]
+"""Of each rollout whether a look finds something; shape (rollouts, looks)."""
+
+LOOK = 15
+"""Seconds."""
+
+ONE_HOUR = 240
+"""Looks."""
+
+GRID = LOG_RATIOS[::4]
+"""Coarser than the product's, for speed: a fourth of its points, 0 among them."""
+
+ONE_SIDE = math.log(1 / 0.025)
+ABSOLUTE = math.log(1 / 0.05)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Counts of each rollout at each look, not summed; shape (rollouts, looks)."""
+
+    requests: Array
+    events: Array
+
+
+def arm(random: np.random.Generator, rollouts: int, looks: int, per_second: float, chance: float) -> Arm:
+    requests = random.poisson(per_second * LOOK, (rollouts, looks))
+    return Arm(requests.astype(float), random.binomial(requests, chance).astype(float))
+
+
+def clumped(random: np.random.Generator, rollouts: int, looks: int, per_second: float, chance: float) -> Arm:
+    """The same chance of an event, but events come five at a time on average, geometrically distributed."""
+    requests = random.poisson(per_second * LOOK, (rollouts, looks))
+    clumps = random.binomial(requests, chance / 5)
+    events = clumps + random.negative_binomial(np.maximum(clumps, 1), 1 / 5) * (clumps > 0)
+    return Arm(requests.astype(float), np.minimum(events, requests).astype(float))
+
+
+def ratio_fails(candidate: Arm, baseline: Arm, dispersion: Array | float = 1.0, side: Side = Side.ABOVE) -> Looks:
+    """At which looks the ratio of events is shown to be on that side of 1."""
+    rollouts, looks = candidate.events.shape
+    total, found = np.zeros((rollouts, len(GRID))), np.zeros((rollouts, looks))
+    for look in range(looks):
+        counts = (candidate.events, candidate.requests, baseline.events, baseline.requests)
+        total += log_likelihood(GRID, *(count[:, look, None] for count in counts))
+        found[:, look] = mixture.log_e(GRID, total / np.reshape(dispersion, (-1, 1)), 0.0, side, 1.0)
+    return found >= ONE_SIDE
+
+
+def bound_fails(candidate: Arm, bound: float) -> Looks:
+    x, n = candidate.events.cumsum(axis=1), candidate.requests.cumsum(axis=1)
+    return log_e_above_each(x, n, bound) >= ABSOLUTE
+
+
+def gate_fails(random: np.random.Generator, rollouts: int, looks: int, errors: tuple[float, float]) -> Looks:
+    """Errors of candidate and baseline as given, 3 % of both arms' answers slow, against 1 % and 5 %."""
+    candidate_errors, baseline_errors = (
+        arm(random, rollouts, looks, rate, chance) for rate, chance in zip((5, 95), errors, strict=True)
+    )
+    candidate_slow, baseline_slow = (arm(random, rollouts, looks, rate, 0.03) for rate in (5, 95))
+    return (
+        bound_fails(candidate_errors, 0.01)
+        | ratio_fails(candidate_errors, baseline_errors)
+        | bound_fails(candidate_slow, 0.05)
+        | ratio_fails(candidate_slow, baseline_slow)
+    )
+
+
+def test_a_candidate_like_its_baseline_is_rarely_failed() -> None:
+    fails = gate_fails(np.random.default_rng(20260105), 2000, ONE_HOUR, errors=(0.005, 0.005))
+
+    assert fails.any(axis=1).mean() <= 0.025
+
+
+def test_a_rise_of_errors_from_half_a_percent_to_two_is_found_within_two_minutes() -> None:
+    fails = gate_fails(np.random.default_rng(20260106), 1000, 80, errors=(0.02, 0.005))
+    seconds = np.where(fails.any(axis=1), (fails.argmax(axis=1) + 1) * LOOK, math.inf)
+
+    assert np.median(seconds) <= 120
+    assert np.isfinite(seconds).mean() >= 0.99
+
+
+def test_clumped_events_need_the_dispersion_of_the_time_before() -> None:
+    random, rollouts = np.random.default_rng(20260107), 300
+    before = clumped(random, rollouts, 2 * MIN_TICKS, 100, 0.005)
+    phi = np.array([index_of_dispersion(x, n) for x, n in zip(before.events, before.requests, strict=True)])
+    candidate, baseline = (clumped(random, rollouts, ONE_HOUR, rate, 0.005) for rate in (5, 95))
+
+    unguarded = ratio_fails(candidate, baseline).any(axis=1).mean()
+    guarded = ratio_fails(candidate, baseline, phi).any(axis=1).mean()
+
+    assert 7 < np.median(phi) < 11
+    assert unguarded > 0.3
+    assert guarded <= 0.025
+
+
+def test_a_chance_just_at_its_bound_is_rarely_shown_on_either_side() -> None:
+    at_bound = arm(np.random.default_rng(20260108), 2000, ONE_HOUR, 5, 0.01)
+    x, n = at_bound.events.cumsum(axis=1), at_bound.requests.cumsum(axis=1)
+
+    for log_e in (log_e_above_each(x, n, 0.01), log_e_below_each(x, n, 0.01)):
+        assert (log_e >= ABSOLUTE).any(axis=1).mean() <= 0.05
+
+
+def test_the_average_of_a_drifting_rate_is_rarely_outside_its_interval() -> None:
+    random, windows, misses = np.random.default_rng(20260109), 120, 0
+    expected = 100 + 20 * np.sin(np.arange(windows) / 15)
+    averages = expected.cumsum() / np.arange(1, windows + 1)
+    for _ in range(200):
+        evidence, inside = RateEvidence.empty(300), True
+        for rate, average in zip(random.poisson(expected * LOOK) / LOOK, averages, strict=True):
+            evidence = evidence.add(rate)
+            inside = inside and evidence.interval().contains(average)
+        misses += not inside
+
+    assert misses / 200 <= 0.05
+
+
+def test_the_correlation_of_heavy_tailed_scores_is_rarely_outside_its_interval() -> None:
+    random, rollouts, pairs, rho = np.random.default_rng(20260110), 300, 4000, 0.8
+    scale = np.sqrt(3 / random.chisquare(5, (rollouts, pairs)))
+    x, other = random.normal(size=(2, rollouts, pairs))
+    y = rho * x + math.sqrt(1 - rho**2) * other
+    x, y = x * scale, y * scale
+    sums = {(i, j): (x**i * y**j).cumsum(axis=1) for i, j in correlation.POWERS}
+    looks = range(499, pairs, 250)
+
+    def is_missed(rollout: int) -> bool:
+        moments = ({power: float(total[rollout, look]) for power, total in sums.items()} for look in looks)
+        return not all(correlation.interval(each).contains(rho) for each in moments)
+
+    assert sum(map(is_missed, range(rollouts))) / rollouts <= 0.05
