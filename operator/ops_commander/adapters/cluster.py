@@ -22,8 +22,6 @@ class Surroundings:
     """Everything around one rollout, read at about the same moment."""
 
     replica_sets: Mapping[str, ReplicaSetView]
-    pods: Mapping[str, frozenset[str]]
-    """Names of the present pods, by revision."""
     stable_service: ServiceView | None
     candidate_service: ServiceView | None
     route: Manifest | None
@@ -68,7 +66,6 @@ class Cluster:
         revisions = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
         return Surroundings(
             replica_sets=_replica_set_views(replica_sets, pods),
-            pods=_pods_by_revision(pods),
             stable_service=_service_view(stable_view, stable_slices, revisions),
             candidate_service=_service_view(candidate_view, candidate_slices, revisions),
             route=route,
@@ -137,13 +134,6 @@ class Cluster:
 def _revision(item: Mapping[str, Any]) -> str:
     revision: str = item["metadata"].get("labels", {}).get(names.REVISION_LABEL, "")
     return revision
-
-
-def _pods_by_revision(pods: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
-    for pod in pods:
-        found.setdefault(_revision(pod), set()).add(pod["metadata"]["name"])
-    return {revision: frozenset(members) for revision, members in found.items()}
 
 
 def _replica_set_views(items: Iterable[dict[str, Any]], pods: list[dict[str, Any]]) -> dict[str, ReplicaSetView]:
