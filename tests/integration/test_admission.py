@@ -15,17 +15,15 @@ from hypothesis import strategies as st
 from kubernetes.aio import client
 
 from ops_commander.api.fields import MAX_DURATION, format_duration
+from ops_commander.api.policy import DEFAULT_POLICY, RolloutPolicy, RolloutPolicySpec
 from ops_commander.api.schema import KINDS
 from ops_commander.api.v1alpha1 import (
     API_VERSION,
-    DEFAULT_POLICY,
     DeploymentStatus,
     ModelRollout,
     ModelRolloutSpec,
     ModelRolloutStatus,
     Phase,
-    RolloutPolicy,
-    RolloutPolicySpec,
     StepState,
     StepStatus,
 )
@@ -55,8 +53,8 @@ POLICY: dict[str, Any] = {
     "metadata": {"name": "default"},
     "spec": {
         "objectives": [
-            {"name": "errors", "ratio": {"bad": "bad[$window]", "total": "total[$window]"}, "max": 0.01},
-            {"name": "latency", "quantile": {"buckets": "buckets[$window]"}, "max": 0.5},
+            {"name": "errors", "ratio": {"bad": "bad_total", "total": "all_total"}, "max": 0.01},
+            {"name": "latency", "quantile": {"buckets": "seconds_bucket"}, "max": 0.5},
         ]
     },
 }
@@ -346,11 +344,15 @@ _FIRST = "spec.objectives.0"
 REFUSED_POLICIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "two measures": (
         {f"{_FIRST}.rate": {"requests": "up"}},
-        ("spec.objectives[0]", "exactly one of ratio, quantile and rate", '["ratio", "rate"]'),
+        (
+            "spec.objectives[0]",
+            "exactly one of preset, ratio, quantile, rate, score, pairs, correlation and run",
+            '["ratio", "rate"]',
+        ),
     ),
     "no measure": (
         {f"{_FIRST}.ratio": ABSENT},
-        ("spec.objectives[0]", "exactly one of ratio, quantile and rate", "[]"),
+        ("spec.objectives[0]", "exactly one of preset, ratio, quantile, rate, score, pairs, correlation and run", "[]"),
     ),
     "max and min": ({f"{_FIRST}.min": 0}, ("spec.objectives[0]", "exactly one of max and min", '["max", "min"]')),
     "no target": ({f"{_FIRST}.max": ABSENT}, ("spec.objectives[0]", "exactly one of max and min", "[]")),
@@ -361,15 +363,47 @@ REFUSED_POLICIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "q 1": ({"spec.objectives.1.quantile.q": 1}, ("spec.objectives[1].quantile.q", "1", "less than 1")),
     "q 0": ({"spec.objectives.1.quantile.q": 0}, ("spec.objectives[1].quantile.q", "0", "greater than 0")),
     "q as percent": ({"spec.objectives.1.quantile.q": 95}, ("spec.objectives[1].quantile.q", "95", "less than 1")),
-    "negative window": (
-        {f"{_FIRST}.window": "-60s"},
-        ("spec.objectives[0].window", "-60s is not a duration", "0 or more"),
+    "rate of a counter": (
+        {f"{_FIRST}.ratio.bad": "sum by (namespace, pod) (rate(bad_total[5m]))"},
+        ("spec.objectives[0].ratio.bad", "counters are read as they stand", "remove rate()"),
     ),
-    "no window": ({f"{_FIRST}.window": "0s"}, ("spec.objectives[0].window", "0s is out of range", "more than 0")),
+    "negative window": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.rate": {"requests": "all_total", "window": "-60s"}},
+        ("spec.objectives[0].rate.window", "-60s is not a duration", "0 or more"),
+    ),
+    "no window": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.rate": {"requests": "all_total", "window": "0s"}},
+        ("spec.objectives[0].rate.window", "0s is out of range", "more than 0"),
+    ),
+    "unknown preset": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.preset": {"name": "apache/errors"}},
+        ("spec.objectives[0].preset.name", "apache/errors", "http/errors"),
+    ),
+    "share in percent": ({f"{_FIRST}.max": 5}, ("spec.objectives[0]", "between 0 and 1", "0.01 for 1 %")),
+    "breach before the target": (
+        {f"{_FIRST}.breach": 0.001},
+        ("spec.objectives[0].breach", "bad side of the target"),
+    ),
+    "ratio of latencies": (
+        {"spec.objectives.1.compare": "Ratio"},
+        ("spec.objectives[1].compare", "Ratio is for ratio"),
+    ),
+    "difference of rates": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.rate": {"requests": "all_total"}, f"{_FIRST}.compare": "Difference"},
+        ("spec.objectives[0].compare", "no meaning for rate"),
+    ),
+    "run without proof": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.run": {"metric": "accuracy", "samples": "n"}},
+        ("spec.objectives[0].run.artifact", "Required value"),
+    ),
+    "run without samples": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.run": {"metric": "accuracy", "artifact": "a.json"}},
+        ("spec.objectives[0].run", "exactly one of samples, interval, moments and exact"),
+    ),
     "hold at once": ({"spec.holdAfter": "0s"}, ("spec.holdAfter", "0s is out of range", "more than 0")),
     "no samples": ({f"{_FIRST}.minSamples": 0}, ("spec.objectives[0].minSamples", "0", "greater than or equal to 1")),
     "unknown step": ({f"{_FIRST}.steps": ["blue"]}, ("spec.objectives[0].steps[0]", "blue", "shadow")),
-    "negative tolerance": ({f"{_FIRST}.tolerance": -1}, ("spec.objectives[0].tolerance", "-1", "equal to 0")),
+    "unknown role": ({f"{_FIRST}.role": "Optional"}, ("spec.objectives[0].role", "Optional", "Advisory")),
     "unknown field": ({f"{_FIRST}.maximum": 1}, ("spec.objectives[0].maximum", "unknown field")),
 }
 

@@ -22,7 +22,8 @@ from ops_commander.api.fields import (
     parse_duration,
 )
 from ops_commander.api.schema import KINDS, MODEL_ROLLOUT, Kind, Schema, manifest, resource_schema
-from ops_commander.api.v1alpha1 import ModelRolloutSpec, Objective, RolloutPolicySpec
+from ops_commander.api.policy import Objective, RolloutPolicySpec
+from ops_commander.api.v1alpha1 import ModelRolloutSpec
 from ops_commander.cli import crd
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +228,7 @@ def test_not_durations(text: str) -> None:
 @pytest.mark.parametrize("window", ["0s", "-1s", timedelta(0)])
 def test_a_window_holds_time(window: Any) -> None:
     with pytest.raises(ValidationError, match="expected"):
-        Objective.model_validate({"name": "x", "rate": {"requests": "up"}, "min": 1, "window": window})
+        Objective.model_validate({"name": "x", "rate": {"requests": "up", "window": window}, "min": 1})
 
 
 @pytest.mark.parametrize("model", [ModelRolloutSpec, RolloutPolicySpec])

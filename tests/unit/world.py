@@ -18,26 +18,29 @@ from functools import cache
 from typing import Any, Self
 
 from ops_commander.api.conditions import Condition, ConditionType
+from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import (
     DeploymentStatus,
     ModelRolloutSpec,
     ModelRolloutStatus,
-    Objective,
     Outcome,
-    RolloutPolicySpec,
     StepState,
     StepStatus,
 )
-from ops_commander.core import acceptance, names, objectives
+from ops_commander.core import acceptance, names
 from ops_commander.core.changes import Occurrence
 from ops_commander.core.decide import Decision, decide
 from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
-from ops_commander.core.snapshot import Buckets, Check, Evidence, ReplicaSetView, ServiceView, Snapshot, Value
+from ops_commander.core.question import question_of
+from ops_commander.core.samples import Reading, Sample, tick_at_or_before
+from ops_commander.core.snapshot import Check, ReplicaSetView, ServiceView, Snapshot
+from ops_commander.runtime.evidence import EvidenceBook
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 ROUTE = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"}
 EDGES = (0.05, 0.1, 0.25, 0.5, 0.505, 1.0, 2.5, float("inf"))
-REQUESTS_PER_SECOND = 200.0
+REQUESTS_PER_SECOND = 1000.0
+TICK = timedelta(seconds=5)
 MOST_IMMEDIATE = 12
 """Reconciles in a row without a moment passing: more is a decision that loops."""
 
@@ -48,20 +51,16 @@ POLICY = RolloutPolicySpec.model_validate(
             {
                 "name": "error-rate",
                 "slo": "S3",
-                "ratio": {"bad": "errors[$window]", "total": "requests[$window]"},
+                "ratio": {"bad": "errors_total", "total": "requests_total"},
                 "max": 0.01,
-                "window": "20s",
-                "minSamples": 50,
             },
             {
                 "name": "p95-latency",
                 "slo": "S2",
-                "quantile": {"buckets": "buckets[$window]"},
+                "quantile": {"buckets": "seconds_bucket"},
                 "max": 0.5,
-                "tolerance": 0.005,
+                "breach": 0.505,
                 "unit": "s",
-                "window": "20s",
-                "minSamples": 50,
             },
         ],
     }
@@ -157,7 +156,7 @@ class Counters:
         self.times.append(end)
         self.values.append(tuple(old + new for old, new in zip(last, grown, strict=True)))
 
-    def _at(self, moment: datetime) -> tuple[float, ...]:
+    def at(self, moment: datetime) -> tuple[float, ...]:
         position = bisect_left(self.times, moment)
         if position == 0:
             return (0.0,) * (2 + len(EDGES))
@@ -165,11 +164,7 @@ class Counters:
             return self.values[-1]
         before, after = self.values[position - 1], self.values[position]
         part = (moment - self.times[position - 1]) / (self.times[position] - self.times[position - 1])
-        return tuple(low + (high - low) * part for low, high in zip(before, after, strict=True))
-
-    def increase(self, until: datetime, window: timedelta) -> tuple[float, ...]:
-        now, before = self._at(until), self._at(until - window)
-        return tuple(round(high - low, 6) for high, low in zip(now, before, strict=True))
+        return tuple(round(low + (high - low) * part, 6) for low, high in zip(before, after, strict=True))
 
 
 @dataclass
@@ -364,8 +359,7 @@ class World:
 
     def _restart(self) -> None:
         """A new process: nothing remembered."""
-        self._evidence: dict[str, Evidence] = {}
-        self._fresh: dict[str, datetime] = {}
+        self.book = EvidenceBook(TICK, self.now)
         self._immediate = 0
         self.observing_since = self.now
         self.wake()
@@ -382,6 +376,7 @@ class World:
 
     def snapshot(self) -> Snapshot:
         spec = self.spec
+        key = (self.namespace, self.name)
         snapshot = Snapshot(
             name=self.name,
             namespace=self.namespace,
@@ -398,10 +393,12 @@ class World:
             stable_service=self._service_view(names.stable_service_name(self.name)),
             candidate_service=self._service_view(names.candidate_service_name(self.name)),
             route=self.route,
-            evidence=dict(self._evidence),
+            interval=TICK,
             observing_since=self.observing_since,
             stale_after=timedelta(seconds=12),
         )
+        self.book.want(key, question_of(snapshot))
+        snapshot = replace(snapshot, evidence=self.book.evidence(key))
         problem = None if self.policy else "spec.policyRef.name is 'gone': expected a RolloutPolicy of that name"
         checks = acceptance.spec_checks(snapshot, problem)
         return replace(snapshot, checks=(*checks, acceptance.template_accepted(), *self.extra_checks))
@@ -729,39 +726,43 @@ class World:
             counters.count(self.now, moment, requests * share, self.health_of(versions.get(revision, "?")))
 
     def _poll(self) -> None:
-        self.after(5.0, self._poll)
+        """As runtime/poller.py: each query once a tick, and what was missed as history."""
+        self.after(TICK.total_seconds(), self._poll)
         if not self.running:
             return
-        status = self.status
-        if self.policy is None or status.step is None or status.stable_revision is None:
-            self._evidence, self._fresh = {}, {}
-            return
-        for objective in self.policy.objectives:
-            self._evidence[objective.name] = self._asked(objective)
-        if self._due is None or self._due > self.now:
+        tick = tick_at_or_before(self.now, TICK)
+        concerned = False
+        for query, keys in self.book.queries().get("", {}).items():
+            if self.metrics_up:
+                concerned = bool(self.book.answered("", query, self._reading(query, tick), keys)[0]) or concerned
+            else:
+                self.book.failed("", query, "Prometheus cannot be reached: ConnectionError")
+                concerned = True
+        for gap in list(self.book.gaps(tick)) if self.metrics_up else []:
+            ticks = [gap.start + TICK * number for number in range((gap.end - gap.start) // TICK + 1)]
+            history = {query: [self._reading(query, at) for at in ticks] for query in gap.question.queries}
+            concerned = self.book.filled(gap, history) or concerned
+        if concerned and (self._due is None or self._due > self.now):
             self._due = self.now
 
-    def _asked(self, objective: Objective) -> Evidence:
-        known = self._evidence.get(objective.name, Evidence(None))
-        if not self.metrics_up:
-            return replace(known, error="Prometheus cannot be reached: ConnectionError")
-        candidate = self._answer(objective, self.status.candidate_revision)
-        stable = self._answer(objective, self.status.stable_revision)
-        if objectives.measure(objective, candidate) is not None:
-            self._fresh[objective.name] = self.now
-        return Evidence(self.now, candidate, stable, None, self._fresh.get(objective.name))
+    def _reading(self, query: str, at: datetime) -> Reading:
+        rows = {}
+        for item in self.replica_sets.values():
+            counters = self._counters.get(item.revision)
+            if counters is not None and item.present and self.series_exist:
+                name = item.manifest["metadata"]["name"]
+                rows[(self.namespace, name)] = {f"{name}-0": _samples(query, counters.at(at))}
+        return Reading(at, rows)
 
-    def _answer(self, objective: Objective, revision: str | None) -> tuple[Value, ...]:
-        present = any(item.revision == revision and item.present for item in self.replica_sets.values())
-        counters = self._counters.get(revision or "")
-        if not present or counters is None or not self.series_exist:
-            return (None,) * len(objective.queries)
-        requests, errors, *buckets = counters.increase(self.now, objective.window)
-        if objective.ratio:
-            return (errors or None, requests)
-        if objective.quantile:
-            return (Buckets(EDGES, tuple(buckets)),)
-        return (requests / objective.window.total_seconds(),)
+
+def _samples(query: str, counted: tuple[float, ...]) -> tuple[Sample, ...]:
+    requests, errors, *buckets = counted
+    if query == "requests_total":
+        return (Sample("requests", requests),)
+    if query == "errors_total":
+        return (Sample("errors", errors),) if errors else ()
+    assert query == "seconds_bucket"
+    return tuple(Sample(f"le={edge}", count, edge) for edge, count in zip(EDGES, buckets, strict=True))
 
 
 def with_defaults(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,23 +125,32 @@ Time = Annotated[
 ]
 
 
-def _not_empty(query: str) -> str:
+_NOT_RAW = r"(^|[^a-zA-Z0-9_:])(rate|irate|increase|delta|idelta|histogram_quantile)[ \t\r\n]*[(]"
+
+
+def _counter(query: str) -> str:
     if not query.strip():
         raise ValueError("a query may not be empty")
+    if found := re.search(_NOT_RAW, query):
+        raise ValueError(f"counters are read as they stand: remove {found.group(2)}()")
     return query
 
 
 Query = Annotated[
     str,
-    AfterValidator(_not_empty),
+    AfterValidator(_counter),
     WithJsonSchema(
         {
             "type": "string",
             "maxLength": 4096,
             "x-kubernetes-validations": [
-                {"rule": "self.trim() != ''", "message": "the query is empty: PromQL is expected"}
+                {"rule": "self.trim() != ''", "message": "the query is empty: PromQL is expected"},
+                {
+                    "rule": f"!self.matches('{_NOT_RAW}')",
+                    "message": "counters are read as they stand: remove rate(), increase() and the like",
+                },
             ],
         }
     ),
 ]
-"""PromQL. `$window` is replaced by the objective's window. Must yield labels `namespace` and `pod`."""
+"""PromQL of a cumulative counter: a selector, or sums of selectors that keep `namespace` and `pod`."""

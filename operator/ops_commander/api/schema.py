@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from ops_commander.api.fields import Resource, format_duration
-from ops_commander.api.v1alpha1 import GROUP, VERSION, ModelRollout, RolloutPolicy, rule, rules
+from ops_commander.api.policy import RolloutPolicy
+from ops_commander.api.v1alpha1 import GROUP, VERSION, ModelRollout, rule, rules
 
 Schema = dict[str, Any]
 RULES: Final = "x-kubernetes-validations"

@@ -1,4 +1,4 @@
-"""ModelRollout and RolloutPolicy, version v1alpha1: the one source of CRDs, schemas and reference."""
+"""ModelRollout, version v1alpha1: the one source of its CRD, schema and reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 
 from ops_commander.api.conditions import Condition
-from ops_commander.api.fields import Duration, PositiveDuration, Query, Resource, Time, are_durations, format_duration
+from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time, are_durations
 
 GROUP = "ops-commander.dev"
 VERSION = "v1alpha1"
@@ -370,172 +370,6 @@ class ModelRolloutSpec(Resource):
     """What a deletion leaves: the stable version serving (KeepStable), or nothing (DeleteAll)."""
 
 
-# --- RolloutPolicy ---------------------------------------------------------------------------------
-
-
-class Ratio(Resource):
-    """Share of bad among all requests, in [0, 1]."""
-
-    bad: Query
-    """Bad requests in the window, by namespace and pod. No row counts as none while `total` has one."""
-    total: Query
-    """All requests in the window, by namespace and pod."""
-
-
-class Quantile(Resource):
-    """A quantile from a classic histogram, in the unit of its bucket edges."""
-
-    q: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """The quantile: 0.95 for P95."""
-    buckets: Query
-    """Increase of the cumulative buckets in the window, by namespace, pod and le."""
-
-
-class Rate(Resource):
-    """Requests per second."""
-
-    requests: Query
-    """Requests per second over the window, by namespace and pod."""
-
-
-class OnBreach(StrEnum):
-    ROLLBACK = "Rollback"
-    HOLD = "Hold"
-
-
-class Objective(Resource):
-    """One objective: what is measured, its target, and what a breach does."""
-
-    model_config = {
-        "json_schema_extra": rules(
-            exactly_one("an objective", "ratio", "quantile", "rate"),
-            exactly_one("an objective", "max", "min"),
-        )
-    }
-    name: Name
-    """Unique within the policy."""
-    slo: Annotated[str, Field(max_length=32)] | None = None
-    """Id of the service-level objective in the users' own documents, such as S2."""
-    ratio: Ratio | None = None
-    quantile: Quantile | None = None
-    rate: Rate | None = None
-    max: float | None = None
-    """Met while the candidate is below."""
-    min: float | None = None
-    """Met while the candidate is at or above."""
-    tolerance: Annotated[float, Field(ge=0)] = 0.0
-    """Distance past the target from which it is a breach; between the two it is not decided."""
-    relative_to_stable: bool = False
-    """Judge the difference candidate − stable instead of the candidate's own value."""
-    unit: Annotated[str, Field(max_length=16)] = ""
-    """Shown behind values: s, req/s, %."""
-    window: PositiveDuration = timedelta(seconds=60)
-    """Replaces `$window` in the queries. A pass needs a whole window inside the step."""
-    min_samples: Annotated[int, Field(ge=1)] = 100
-    """Requests of the candidate in the window below which nothing is concluded."""
-    steps: Annotated[list[StepKind], Field(min_length=1, max_length=3)] = list(StepKind)
-    """Kinds of step in which it is judged."""
-    on_breach: OnBreach = OnBreach.ROLLBACK
-    """What a breach does."""
-    required: bool = True
-    """Whether a step waits for it; an objective that is not required is reported only."""
-
-    @model_validator(mode="after")
-    def _one_measure_one_target(self) -> Objective:
-        if sum(measure is not None for measure in (self.ratio, self.quantile, self.rate)) != 1:
-            raise ValueError("an objective has exactly one of ratio, quantile and rate")
-        if (self.max is None) == (self.min is None):
-            raise ValueError("an objective has exactly one of max and min")
-        return self
-
-    @property
-    def queries(self) -> tuple[str, ...]:
-        """PromQL with the window filled in, in a fixed order per measure."""
-        window = format_duration(self.window)
-        raw: tuple[str, ...]
-        if self.ratio:
-            raw = (self.ratio.bad, self.ratio.total)
-        elif self.quantile:
-            raw = (self.quantile.buckets,)
-        else:
-            assert self.rate is not None
-            raw = (self.rate.requests,)
-        return tuple(query.strip().replace("$window", window) for query in raw)
-
-
-class OnDeadline(StrEnum):
-    ROLLBACK = "Rollback"
-    PAUSE = "Pause"
-
-
-class RolloutPolicySpec(Resource):
-    """Objectives and what happens without evidence."""
-
-    objectives: Annotated[
-        list[Objective],
-        Field(
-            min_length=1,
-            max_length=32,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ]
-    """Judged together: a step is left only while all required ones pass on the same evidence."""
-    hold_after: PositiveDuration = timedelta(seconds=60)
-    """Time without fresh evidence after which a candidate with live traffic is set to weight 0."""
-    on_deadline: OnDeadline = OnDeadline.ROLLBACK
-    """What the end of a step's maxDuration does without proof."""
-
-
-def _http_objectives() -> list[Objective]:
-    return [
-        Objective(
-            name="error-rate",
-            slo="S3",
-            ratio=Ratio(
-                bad='sum by (namespace, pod) (increase(http_requests_total{code=~"5.."}[$window]))',
-                total="sum by (namespace, pod) (increase(http_requests_total[$window]))",
-            ),
-            max=0.01,
-        ),
-        Objective(
-            name="p95-latency",
-            slo="S2",
-            quantile=Quantile(
-                buckets="sum by (namespace, pod, le) (increase(http_request_duration_seconds_bucket[$window]))"
-            ),
-            max=0.5,
-            tolerance=0.005,
-            unit="s",
-        ),
-        Objective(
-            name="p95-drift",
-            slo="S2",
-            quantile=Quantile(
-                buckets="sum by (namespace, pod, le) (increase(http_request_duration_seconds_bucket[$window]))"
-            ),
-            max=0.005,
-            relative_to_stable=True,
-            unit="s",
-            steps=[StepKind.SHADOW],
-            required=False,
-        ),
-        Objective(
-            name="throughput",
-            slo="S4",
-            rate=Rate(requests="sum by (namespace, pod) (rate(http_requests_total[$window]))"),
-            min=100.0,
-            unit="req/s",
-            min_samples=1,
-            steps=[StepKind.SHADOW, StepKind.FULL],
-            on_breach=OnBreach.HOLD,
-        ),
-    ]
-
-
-DEFAULT_POLICY = RolloutPolicySpec(objectives=_http_objectives())
-"""Used where a rollout names no policy: S2, S3 and S4 on plain `http_*` metrics."""
-
-
 # --- ModelRollout: status --------------------------------------------------------------------------
 
 
@@ -581,6 +415,22 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "Inconclusive"
 
 
+class Role(StrEnum):
+    """What an objective may do: Required and Guard revert, Required is also waited for, Advisory is only shown."""
+
+    REQUIRED = "Required"
+    GUARD = "Guard"
+    ADVISORY = "Advisory"
+
+
+class Trend(StrEnum):
+    """Where the candidate's value moves to."""
+
+    RISING = "Rising"
+    FALLING = "Falling"
+    STEADY = "Steady"
+
+
 class StepStatus(Resource):
     """The current step and how far it has come."""
 
@@ -596,7 +446,9 @@ class StepStatus(Resource):
     reached_at: Time | None = None
     """When its traffic was first confirmed; its deadline counts from here."""
     running_since: Time | None = None
-    """When its traffic was last confirmed; evidence counts from here."""
+    """When its traffic was last confirmed; its minimum duration counts from here."""
+    evidence_since: Time | None = None
+    """When the split that is live was confirmed; evidence counts from here."""
     capacity_at: Time | None = None
     """Since when its pods and endpoints are ready."""
 
@@ -610,21 +462,23 @@ class StepRecord(Resource):
     """When it was entered."""
     reached_at: Time | None = None
     """When its traffic was first confirmed."""
+    evidence_since: Time | None = None
+    """When its traffic was last confirmed; evidence counts from here."""
     left_at: Time | None = None
     """When it was left, in either direction."""
 
 
 class Interval(Resource):
-    """A 95 % confidence interval."""
+    """A 95 % confidence interval that may be looked at as often as one likes; an end that is absent is unbounded."""
 
-    low: float
+    low: float | None = None
     """Lower end."""
-    high: float
+    high: float | None = None
     """Upper end."""
 
 
 class ObjectiveStatus(Resource):
-    """One objective on the latest evidence."""
+    """One objective on all evidence since the step began."""
 
     name: str
     """Name of the objective."""
@@ -634,28 +488,40 @@ class ObjectiveStatus(Resource):
     """What the evidence says about the target."""
     reason: str
     """Why, in one word."""
-    required: bool = True
-    """Whether the step waits for it."""
+    role: Role = Role.REQUIRED
+    """Whether the step waits for it, and whether it reverts."""
+    judged: str = "candidate"
+    """What is held against the target: candidate, difference (candidate − stable) or ratio (candidate / stable)."""
     observed: float | None = None
-    """The candidate's value."""
+    """The judged value as it was observed."""
+    candidate: float | None = None
+    """The candidate's own value."""
     stable: float | None = None
-    """The stable version's value in the same window."""
+    """The stable version's value on the same ticks."""
     target: str
     """The target as text: < 0.5."""
     unit: str = ""
     """Unit of the values."""
-    samples: float | None = None
-    """Requests of the candidate in the window."""
     interval: Interval | None = None
-    """95 % confidence interval of the judged value."""
+    """Of the judged value."""
+    samples: float | None = None
+    """Requests of the candidate that were counted."""
+    dispersion: float = 1.0
+    """φ: how much more events clump than by chance; evidence is divided by it."""
+    trend: Trend | None = None
+    """The latest ticks held against all of them."""
     message: str
     """The verdict in a sentence."""
     query: str
-    """PromQL that was asked, with the window filled in."""
-    evidence_at: Time | None = None
-    """When the evidence was read."""
-    window: str
-    """Window of the evidence."""
+    """PromQL that was asked, or the metrics of the MLflow run."""
+    source: str | None = None
+    """Where the evidence is: the Prometheus server, or run id and artifact."""
+    first_tick: Time | None = None
+    """From which tick on requests count."""
+    last_tick: Time | None = None
+    """The latest tick that counts."""
+    ticks: int = 0
+    """Ticks that were counted."""
 
 
 class RollbackStatus(Resource):
@@ -683,6 +549,46 @@ class RollbackStatus(Resource):
     """Breach visible → candidate's pods gone and stable at size."""
 
 
+class BaselineStatus(Resource):
+    """What the stable version showed of one objective before the deployment; fixed for its duration."""
+
+    name: str
+    """Name of the objective."""
+    ticks: int
+    """Ticks with requests."""
+    rate: float
+    """Requests per second."""
+    value: float | None = None
+    """The stable version's value."""
+    dispersion: float = 1.0
+    """φ of its events."""
+    edge: float | None = None
+    """Bucket edge nearest to the quantile: drift is measured there."""
+    share_beyond_edge: float | None = None
+    """Share of the requests that take longer than `edge`."""
+    share_beyond_drift: float | None = None
+    """Share of those that take longer than `edge` and the allowed drift together."""
+
+
+class FeasibilityStatus(Resource):
+    """Whether an objective can be decided in a step before its deadline, from the traffic of the last hour."""
+
+    step: str
+    """The step as shown."""
+    objective: str
+    """Name of the objective."""
+    possible: bool
+    """False where not even a perfect candidate could be proved in time."""
+    fastest_seconds: float | None = None
+    """Time that a perfect candidate needs; absent where it never could."""
+    expected_seconds: float | None = None
+    """Time that a candidate like the stable version needs; absent where it never would."""
+    deadline_seconds: float
+    """The step's maxDuration."""
+    advice: str | None = None
+    """What could decide it."""
+
+
 class DeploymentStatus(Resource):
     """The attempt to bring one revision to all traffic."""
 
@@ -702,8 +608,12 @@ class DeploymentStatus(Resource):
     """How it ended."""
     reason: str | None = None
     """Why it ended so, in one word."""
+    run_id: str | None = None
+    """MLflow run of its model, from `spec.model`."""
     restarts_at_start: int = 0
     """Container restarts of the candidate before its first traffic."""
+    baseline: list[BaselineStatus] = []
+    """The stable version before it, by objective."""
     steps: list[StepRecord] = []
     """Steps entered so far, in order."""
 
@@ -773,6 +683,8 @@ class ModelRolloutStatus(Resource):
     """Revision that answers what the candidate does not."""
     stable_version: str | None = None
     """Version of its model."""
+    stable_run_id: str | None = None
+    """MLflow run of its model, where known: the baseline of objectives that read runs."""
     candidate_revision: str | None = None
     """Revision on trial, while there is one."""
     deployment: DeploymentStatus | None = None
@@ -782,6 +694,8 @@ class ModelRolloutStatus(Resource):
     """Revisions that still have pods but are no longer wanted."""
     objectives: list[ObjectiveStatus] = []
     """One row an objective, on the latest evidence."""
+    feasibility: list[FeasibilityStatus] = []
+    """How long each step needs to be proved, for the wanted version."""
     rollback: RollbackStatus | None = None
     """The latest revert."""
     handled_promote: str | None = None
@@ -809,12 +723,3 @@ class ModelRollout(Resource):
     metadata: dict[str, Any]
     spec: ModelRolloutSpec
     status: ModelRolloutStatus = ModelRolloutStatus()
-
-
-class RolloutPolicy(Resource):
-    """Objectives for rollouts of the same namespace."""
-
-    api_version: Literal["ops-commander.dev/v1alpha1"] = API_VERSION
-    kind: Literal["RolloutPolicy"] = "RolloutPolicy"
-    metadata: dict[str, Any]
-    spec: RolloutPolicySpec

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _HELP = {
     "prometheus-url": "Prometheus server that is asked for evidence",
+    "prometheus-config": "file with several Prometheus servers, credentials or TLS; instead of --prometheus-url",
+    "scrape-interval": "how often the server at --prometheus-url scrapes",
     "mlflow-url": "MLflow tracking server in which runs are verified; empty: they are not",
     "namespaces": "comma-separated namespaces to serve; empty: all",
     "lease-name": "Lease for leader election",
@@ -43,17 +45,26 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     """Settings from parsed flags. Raises ValueError naming the flag, the value and what was expected."""
     given = {flag.replace("-", "_"): getattr(arguments, flag.replace("-", "_")) for flag in _HELP}
     values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    if not values.get("prometheus_url"):
-        raise ValueError("--prometheus-url is not set: expected the URL of a Prometheus server")
+    _one_of_prometheus(values)
     for name in ("http_port", "workers"):
         if name in values:
             values[name] = _number(name, str(values[name]))
-    for name in ("poll_interval", "query_timeout"):
+    for name in ("poll_interval", "query_timeout", "scrape_interval"):
         if name in values:
             values[name] = _duration(name, str(values[name]))
     if "namespaces" in values:
         values["namespaces"] = tuple(part.strip() for part in str(values["namespaces"]).split(",") if part.strip())
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _one_of_prometheus(values: Mapping[str, object]) -> None:
+    url, config = values.get("prometheus_url"), values.get("prometheus_config")
+    if not url and not config:
+        raise ValueError(
+            "--prometheus-url is not set: expected the URL of a Prometheus server, or --prometheus-config with a file"
+        )
+    if url and config:
+        raise ValueError(f"--prometheus-config is {config!r}: expected it or --prometheus-url, not both")
 
 
 def _number(name: str, text: str) -> int:
@@ -74,6 +85,7 @@ def _duration(name: str, text: str) -> timedelta:
 
 def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     from ops_commander.adapters.kubernetes import ApiError, ConfigurationError
+    from ops_commander.adapters.prometheus_servers import ServersProblem
     from ops_commander.runtime import app, logs
 
     try:
@@ -83,7 +95,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         parser.error(str(error))
     try:
         asyncio.run(app.main(settings))
-    except (app.PartEnded, ConfigurationError, ApiError) as error:
+    except (app.PartEnded, ConfigurationError, ApiError, ServersProblem) as error:
         log.critical("%s", error)
         return 1
     return 0

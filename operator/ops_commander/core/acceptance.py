@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from ops_commander.core import routes
+from ops_commander.api.policy import Objective, OnInfeasible, RolloutPolicySpec
+from ops_commander.api.v1alpha1 import FeasibilityStatus, Verdict
+from ops_commander.core import names, promql, routes, run_objectives
+from ops_commander.core.feasibility import outlook
 from ops_commander.core.names import ROLLOUT_LABEL
 from ops_commander.core.snapshot import Check, ServiceView, Snapshot
 
 
 def spec_checks(snapshot: Snapshot, policy_problem: str | None) -> tuple[Check, ...]:
     """Checks named after what they look at; all must pass before a candidate starts."""
-    return (_policy(snapshot, policy_problem), _ports(snapshot), _own_names(snapshot), *_route(snapshot))
+    checks = (_policy(snapshot, policy_problem), _ports(snapshot), _own_names(snapshot), *_route(snapshot))
+    return (*checks, *_runs(snapshot), *_feasibility(snapshot))
 
 
 def _policy(snapshot: Snapshot, problem: str | None) -> Check:
     """Every step needs an objective that can prove it: without one it would only end at its deadline."""
     if problem or snapshot.policy is None:
         return Check("policy", False, "PolicyNotUsable", problem or "the RolloutPolicy cannot be read")
-    judged = {kind for objective in snapshot.policy.objectives if objective.required for kind in objective.steps}
+    live = [objective for objective in snapshot.policy.objectives if objective.is_required and objective.queries]
+    judged = {kind for objective in live for kind in objective.steps}
     for number, step in enumerate(snapshot.spec.steps):
         if step.kind not in judged:
             message = (
                 f"spec.steps[{number}] is {step.label}: expected a required objective in the policy that judges it"
+                " on live traffic"
             )
             return Check("policy", False, "StepNotJudged", message)
     return Check("policy", True, "PolicyFound", "objectives are known")
@@ -66,6 +72,79 @@ def _route(snapshot: Snapshot) -> list[Check]:
     if found:
         return [Check("route", False, problem.reason, problem.message) for problem in found]
     return [Check("route", True, "RouteUsable", f"HTTPRoute {routes.route_name(snapshot)}")]
+
+
+def query_problem(policy: RolloutPolicySpec) -> str | None:
+    """What is wrong with a query that the policy's author wrote; presets are ours."""
+    for number, objective in enumerate(policy.objectives):
+        for query in objective.queries:
+            try:
+                promql.check(query)
+            except promql.QueryProblem as problem:
+                return f"spec.objectives[{number}] ({objective.name}) has the query {query!r}: {problem}"
+    return None
+
+
+def starts_against_stable(snapshot: Snapshot) -> bool:
+    """Whether spec asks for a revision that would have to be proved against a stable one."""
+    status = snapshot.status
+    if status.stable_revision is None or status.step is not None or snapshot.deleted_at is not None:
+        return False
+    return names.revision_of(snapshot.spec) != status.stable_revision
+
+
+def _runs(snapshot: Snapshot) -> list[Check]:
+    """Objectives that MLflow answers are known before any traffic: without proof or with a breach nothing starts."""
+    if snapshot.policy is None or not starts_against_stable(snapshot):
+        return []
+    found = [_run(snapshot, item) for item in snapshot.policy.objectives if item.run and item.reverts]
+    return [check for check in found if check.passed is not True] or found[:1]
+
+
+def _run(snapshot: Snapshot, objective: Objective) -> Check:
+    assert objective.run is not None
+    mine, theirs = snapshot.spec.model.run_id, objective.run.baseline_run_id or snapshot.status.stable_run_id
+    what = f"objective {objective.name} reads an MLflow run"
+    if mine is None:
+        message = f"{what}: expected spec.model.runId, or a policyRef whose objectives do without"
+        return Check("model", False, "RunNotNamed", message)
+    needed = [mine]
+    if run_objectives.names_baseline(objective):
+        if theirs is None:
+            message = f"{what} and that of the stable version, which had no runId: expected run.baselineRunId"
+            return Check("model", False, "BaselineRunNotNamed", message)
+        needed.append(theirs)
+    for run_id in needed:
+        if run_id not in snapshot.runs:
+            return Check("model", None, "RunNotRead", f"{what}: {run_id} has not been read from MLflow yet")
+    row = run_objectives.judge(
+        objective, run_objectives.Runs(mine, snapshot.runs[mine], theirs, snapshot.runs.get(theirs or ""))
+    )
+    if row.verdict is Verdict.PASS or (row.reason != "NoData" and row.verdict is not Verdict.FAIL):
+        return Check("model", True, "Verified", f"{objective.name}: {row.message}")
+    reason = "RunEvidenceMissing" if row.reason == "NoData" else "ObjectiveBreached"
+    return Check("model", False, reason, f"{objective.name}: {row.message}")
+
+
+def _feasibility(snapshot: Snapshot) -> list[Check]:
+    """A step that could not be proved in time would only end in a revert."""
+    baseline, policy = snapshot.baseline, snapshot.policy
+    if baseline is None or policy is None:
+        return []
+    if baseline.error:
+        return [Check("feasibility", None, "BaselineUnknown", f"the stable version's traffic: {baseline.error}")]
+    rows = outlook(policy, snapshot.spec.steps, {item.name: item for item in baseline.objectives})
+    impossible = [row for row in rows if not row.possible]
+    if impossible and policy.on_infeasible is OnInfeasible.REFUSE:
+        message = "; ".join(feasibility_text(row) for row in impossible[:3])
+        return [Check("feasibility", False, "Infeasible", message)]
+    return [Check("feasibility", True, "Feasible", f"{len(rows)} objective(s) can be decided in time")]
+
+
+def feasibility_text(row: FeasibilityStatus) -> str:
+    needs = "can never be proved" if row.fastest_seconds is None else f"needs at least {row.fastest_seconds:.0f}s"
+    late = f"{row.objective} in step {row.step} {needs}, maxDuration is {row.deadline_seconds:.0f}s"
+    return f"{late}: {row.advice}" if row.advice else late
 
 
 def template_refused(message: str) -> Check:

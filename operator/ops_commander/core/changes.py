@@ -98,7 +98,10 @@ def enter_step(situation: Situation, status: ModelRolloutStatus, index: int, sta
     status = with_record(status, left_at=now)
     assert status.deployment is not None
     records = [*status.deployment.steps, StepRecord(name=name, entered_at=now)]
-    step = StepStatus(index=index, name=name, state=state, state_since=now, entered_at=now)
+    evidence_since = status.step.evidence_since if status.step else None  # the old split is live until the next one is
+    step = StepStatus(
+        index=index, name=name, state=state, state_since=now, entered_at=now, evidence_since=evidence_since
+    )
     return with_deployment(status.model_copy(update={"step": step}), steps=records)
 
 

@@ -1,7 +1,4 @@
-"""Verdicts: one objective and its evidence in, one row of status out.
-
-This version compares points. The place of an interval is kept: `ObjectiveStatus.interval`.
-"""
+"""Verdicts: one objective and all its evidence in, one row of status out. They may be asked for after every tick."""
 
 from __future__ import annotations
 
@@ -10,205 +7,247 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ops_commander.api.fields import format_duration
-from ops_commander.api.v1alpha1 import Objective, ObjectiveStatus, OnBreach, Verdict
-from ops_commander.core.snapshot import Buckets, Evidence, Value
+from ops_commander.api.policy import Compare, Objective, OnBreach
+from ops_commander.api.v1alpha1 import BaselineStatus, Interval, ObjectiveStatus, Trend, Verdict
+from ops_commander.core import measures
+from ops_commander.core.measures import ALPHA, Measured
+from ops_commander.core.snapshot import Evidence
+from ops_commander.core.statistics import allocation, dispersion
+from ops_commander.core.tally import NOTHING, Arm, Tally
 
 NO_EVIDENCE = frozenset({"NoData", "StaleData"})
 """Reasons that mean: nothing is known, not: too little is known."""
 
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """An objective's value for one arm and the number of requests behind it."""
-
-    value: float | None
-    samples: float
-    is_least: bool = False
-    """Whether the true value is this or more: the histogram has no edge above it."""
+SPLIT_ALPHA = 0.001
+MOST_DISPERSED = dispersion.CAP
+LIKE_BEFORE = 0.1
+"""A recent value within this relative distance of the whole step's is no trend."""
+FEWEST_FOR_TREND = 30
 
 
 @dataclass(frozen=True, slots=True)
-class _Judgement:
+class Bench:
+    """What a judge knows besides the evidence."""
+
+    now: datetime
+    stale_after: timedelta
+    alpha: float = ALPHA
+    baseline: BaselineStatus | None = None
+    weight: int = 0
+    """Percentage of live requests that the candidate is to have."""
+    mirror_percent: int = 0
+    split_tolerance: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruling:
     verdict: Verdict
     reason: str
     message: str
-    candidate: Measurement | None = None
-    stable: Measurement | None = None
 
 
-def judge(
-    objective: Objective, evidence: Evidence | None, *, since: datetime | None, now: datetime, stale_after: timedelta
-) -> ObjectiveStatus:
-    """The row for one objective. `since` is when the present split was confirmed: a pass needs a whole window
-    after it, a breach does not."""
-    judgement = _judge(objective, evidence, since, now, stale_after)
-    candidate, stable = judgement.candidate, judgement.stable
-    observed = candidate.value if candidate else None
-    if objective.relative_to_stable and observed is not None and stable and stable.value is not None:
-        observed -= stable.value
+def judge(objective: Objective, evidence: Evidence | None, bench: Bench) -> ObjectiveStatus:
+    """The row for one objective that Prometheus answers."""
+    tally = evidence.tally if evidence else NOTHING
+    known = measures.measured(objective, tally, bench.baseline, bench.alpha)
+    ruling = _missing(objective, evidence, bench) or _ruling(objective, tally, known, bench)
+    arm = tally.candidate
     return ObjectiveStatus(
         name=objective.name,
         slo=objective.slo,
-        verdict=judgement.verdict,
-        reason=judgement.reason,
-        required=objective.required,
-        observed=_rounded(observed),
-        stable=_rounded(stable.value if stable else None),
+        verdict=ruling.verdict,
+        reason=ruling.reason,
+        role=objective.role,
+        judged=judged_value(objective),
+        observed=rounded(known.observed),
+        candidate=rounded(known.candidate),
+        stable=rounded(known.stable),
         target=target_text(objective),
         unit=objective.unit,
-        samples=_rounded(candidate.samples if candidate else None, 1),
-        message=judgement.message,
+        interval=shown(known),
+        samples=rounded(arm.requests, 1) if tally.ticks else None,
+        dispersion=round(bench.baseline.dispersion, 3) if bench.baseline else 1.0,
+        trend=_trend(objective, tally),
+        message=ruling.message,
         query="; ".join(objective.queries),
-        evidence_at=evidence.at if evidence else None,
-        window=format_duration(objective.window),
+        source=evidence.source if evidence else None,
+        first_tick=tally.first,
+        last_tick=tally.last if tally.ticks else None,
+        ticks=tally.ticks,
     )
+
+
+def judged_value(objective: Objective) -> str:
+    """What is held against the target, in a word."""
+    if objective.pairs or objective.compare is Compare.DIFFERENCE:
+        return "difference"
+    return "ratio" if objective.compare is Compare.RATIO else "candidate"
 
 
 def target_text(objective: Objective) -> str:
     sign, bound = ("<", objective.max) if objective.max is not None else ("≥", objective.min)
-    difference = "difference to stable " if objective.relative_to_stable else ""
-    return f"{difference}{sign} {_number(bound)}{objective.unit}"
+    what = {"candidate": "", "difference": "difference to stable ", "ratio": "ratio to stable "}
+    return f"{what[judged_value(objective)]}{sign} {number(bound)}{objective.unit}"
 
 
-def measure(objective: Objective, values: tuple[Value, ...]) -> Measurement | None:
-    """The value of one arm; None where the series that counts requests has no row."""
-    if objective.ratio:
-        return _ratio(values)
-    if objective.quantile:
-        buckets = values[0] if values else None
-        if not isinstance(buckets, Buckets):
-            return None
-        value, is_least = _quantile(buckets, objective.quantile.q)
-        return Measurement(value, buckets.total, is_least)
-    rate = values[0] if values else None
-    samples = rate * objective.window.total_seconds() if isinstance(rate, float) else math.nan
-    if not isinstance(rate, float) or not math.isfinite(samples):
+def shown(known: Measured) -> Interval | None:
+    """The interval as status has it: an infinite end is left out."""
+    if known.interval is None:
         return None
-    return Measurement(rate, samples)
+    low, high = known.interval.low, known.interval.high
+    return Interval(low=rounded(low), high=rounded(high))
 
 
-def _ratio(values: tuple[Value, ...]) -> Measurement | None:
-    bad, total = values if len(values) == 2 else (None, None)
-    if not isinstance(total, float) or not math.isfinite(total):
-        return None
-    errors = bad if isinstance(bad, float) else 0.0
-    if not math.isfinite(errors):
-        return None
-    return Measurement(min(errors / total, 1.0) if total > 0 else None, total)
-
-
-def quantile_of(buckets: Buckets, q: float) -> float | None:
-    """The q-quantile by linear interpolation within its bucket, as Prometheus' histogram_quantile does.
-
-    None for an empty histogram; the highest finite edge where the quantile lies in the infinite bucket.
-    """
-    return _quantile(buckets, q)[0]
-
-
-def _quantile(buckets: Buckets, q: float) -> tuple[float | None, bool]:
-    """The quantile, and whether it lies beyond the highest finite edge."""
-    if buckets.total <= 0 or not math.isfinite(buckets.total):
-        return None, False
-    rank = q * buckets.total
-    lower_edge = lower_count = 0.0
-    for edge, count in zip(buckets.edges, buckets.counts, strict=True):
-        if count >= rank:
-            if math.isinf(edge):
-                return lower_edge, True
-            within = (rank - lower_count) / (count - lower_count) if count > lower_count else 1.0
-            return lower_edge + (edge - lower_edge) * within, False
-        lower_edge, lower_count = edge, count
-    return lower_edge, False
-
-
-def _judge(
-    objective: Objective, evidence: Evidence | None, since: datetime | None, now: datetime, stale_after: timedelta
-) -> _Judgement:
-    missing = _missing(evidence, now, stale_after)
-    if missing:
-        return missing
-    assert evidence is not None and evidence.at is not None
-    candidate = measure(objective, evidence.candidate)
-    stable = measure(objective, evidence.stable)
-    if candidate is None:
-        return _undecided("NoData", "Prometheus has no series for the candidate's pods")
-    if objective.relative_to_stable and stable is None:
-        return _undecided("NoData", "Prometheus has no series for the stable pods", candidate)
-    if candidate.samples < objective.min_samples or candidate.value is None:
-        message = f"{candidate.samples:.0f} requests in {format_duration(objective.window)}: "
-        return _undecided("InsufficientSample", f"{message}{objective.min_samples} needed", candidate, stable)
-    observed = candidate.value
-    if objective.relative_to_stable:
-        if stable is None or stable.value is None:
-            return _undecided("InsufficientSample", "no requests on the stable pods", candidate, stable)
-        observed -= stable.value
-    judgement = _compare(objective, observed, candidate, stable)
-    if judgement.verdict is Verdict.PASS and _may_be_worse(objective, candidate, stable):
-        edge = f"the histogram's highest edge, {_number(candidate.value)}{objective.unit}, is below the target's reach"
-        return _undecided("BeyondBuckets", f"{edge}: the value may be anything above", candidate, stable)
-    if judgement.verdict is Verdict.PASS and (since is None or evidence.at - objective.window < since):
-        ready = "" if since is None else f" until {(since + objective.window):%H:%M:%S}"
-        return _undecided("Warmup", f"the window reaches back before this split{ready}", candidate, stable)
-    return judgement
-
-
-def _may_be_worse(objective: Objective, candidate: Measurement, stable: Measurement | None) -> bool:
-    """Whether a value beyond the histogram's edges stands behind a pass."""
-    if objective.max is not None:
-        return candidate.is_least
-    return objective.relative_to_stable and stable is not None and stable.is_least
-
-
-def _missing(evidence: Evidence | None, now: datetime, stale_after: timedelta) -> _Judgement | None:
-    if evidence is None or evidence.at is None:
+def _missing(objective: Objective, evidence: Evidence | None, bench: Bench) -> _Ruling | None:
+    if evidence is None or evidence.seen_at is None:
         error = evidence.error if evidence else None
         return _undecided("NoData", error or "Prometheus has not been asked yet")
-    if now - evidence.at > stale_after:
-        since = f"no answer since {evidence.at:%H:%M:%S}"  # no age: a text that changes would be written each time
+    if bench.now - evidence.seen_at > bench.stale_after:
+        since = f"no answer since {evidence.seen_at:%H:%M:%S}"  # no age: it would be written each time
         return _undecided("StaleData", f"{since}: {evidence.error or 'no newer poll'}")
+    if evidence.fresh_at is None or bench.now - evidence.fresh_at > bench.stale_after:
+        arms = "the candidate's and the stable pods" if _needs_stable(objective) else "the candidate's pods"
+        since = f" since {evidence.fresh_at:%H:%M:%S}" if evidence.fresh_at else ""
+        return _undecided("NoData", f"Prometheus has no series of {arms}{since}")
+    if not evidence.tally.ticks:
+        begins = f": requests count from {evidence.origin:%H:%M:%S} on" if evidence.origin else ""
+        return _undecided("InsufficientSample", f"no tick has been counted yet{begins}")
     return None
 
 
-def _undecided(
-    reason: str, message: str, candidate: Measurement | None = None, stable: Measurement | None = None
-) -> _Judgement:
-    return _Judgement(Verdict.INCONCLUSIVE, reason, message, candidate, stable)
+def _needs_stable(objective: Objective) -> bool:
+    return objective.compare is not Compare.ABSOLUTE and objective.pairs is None
 
 
-def _compare(objective: Objective, observed: float, candidate: Measurement, stable: Measurement | None) -> _Judgement:
-    """Distances are rounded so that a value on the bound is not pushed over it by binary fractions."""
-    if objective.max is not None:
-        met = observed < objective.max
-        over = round(observed - objective.max, 9)
-    else:
-        assert objective.min is not None
-        met = observed >= objective.min
-        over = round(objective.min - observed, 9)
-    shown = f"{_number(observed)}{objective.unit}, target {target_text(objective)}"
-    shown += f", {candidate.samples:.0f} requests"
-    if stable and stable.value is not None:
-        shown += f", stable {_number(stable.value)}{objective.unit}"
-    if met:
-        return _Judgement(Verdict.PASS, "Met", shown, candidate, stable)
-    if over <= objective.tolerance:
-        return _Judgement(Verdict.INCONCLUSIVE, "WithinTolerance", shown, candidate, stable)
-    if objective.on_breach is OnBreach.HOLD:
-        return _Judgement(Verdict.INCONCLUSIVE, "BelowTarget", shown, candidate, stable)
-    return _Judgement(Verdict.FAIL, "Breached", shown, candidate, stable)
+def _undecided(reason: str, message: str) -> _Ruling:
+    return _Ruling(Verdict.INCONCLUSIVE, reason, message)
+
+
+def _ruling(objective: Objective, tally: Tally, known: Measured, bench: Bench) -> _Ruling:
+    """A breach first, whatever else is odd: to revert needs no certainty about the rest."""
+    text = described(objective, known, tally.candidate.requests)
+    odd = _distrust(tally, bench)
+    if known.breaches and (odd is None or objective.compare is Compare.ABSOLUTE):
+        if objective.on_breach is OnBreach.HOLD:
+            return _short_of_target(objective, tally, bench, text)
+        return _Ruling(Verdict.FAIL, "Breached", text)
+    if odd:
+        return _undecided(odd[0], f"{odd[1]}; {text}")
+    if known.meets:
+        if objective.min_samples and tally.candidate.requests < objective.min_samples:
+            return _undecided("InsufficientSample", f"{text}; {objective.min_samples} requests needed")
+        return _Ruling(Verdict.PASS, "Met", text)
+    return _open(objective, tally, known, bench, text)
+
+
+def _distrust(tally: Tally, bench: Bench) -> tuple[str, str] | None:
+    """Why the evidence cannot be believed as it is."""
+    if bench.baseline and bench.baseline.dispersion > MOST_DISPERSED:
+        return "Overdispersed", f"φ is {bench.baseline.dispersion:.3g}: events come in clumps too large to judge"
+    if tally.contradicted:
+        return "Overdispersed", "intervals of this step exclude each other: the value changed under way"
+    mine, theirs = tally.split
+    if bench.weight in (0, 100) or not mine + theirs:
+        return None
+    share = bench.weight / 100
+    if allocation.log_e(mine, theirs, share, tolerance=bench.split_tolerance) < math.log(1 / SPLIT_ALPHA):
+        return None
+    seen = f"{100 * mine / (mine + theirs):.3g}% of {mine + theirs:.0f} requests reached the candidate"
+    return "RoutingMismatch", f"{seen}, {bench.weight}% were to"
+
+
+def _open(objective: Objective, tally: Tally, known: Measured, bench: Bench, text: str) -> _Ruling:
+    if objective.rate:
+        offered = _offered(tally, bench)
+        if offered is not None and objective.min is not None and offered < objective.min:
+            return _demand_limited(objective, offered, text)
+    if known.observed is None:
+        return _undecided("InsufficientSample", f"{tally.candidate.requests:.0f} requests: no value yet")
+    if known.note.startswith(("the histogram has no bucket edge", "no bucket edge of the stable")):
+        return _undecided("Resolution", f"{known.note}; {text}")
+    favourable = _is_favourable(objective, known.observed)
+    reason = "InsufficientSample" if favourable else "Straddles"
+    return _undecided(reason, text)
+
+
+def _is_favourable(objective: Objective, observed: float) -> bool:
+    """Whether more of the same would pass."""
+    return observed < objective.max if objective.max is not None else observed >= objective.target
+
+
+def _short_of_target(objective: Objective, tally: Tally, bench: Bench, text: str) -> _Ruling:
+    offered = _offered(tally, bench)
+    if objective.rate and offered is not None and objective.min is not None and offered < objective.min:
+        return _demand_limited(objective, offered, text)
+    return _undecided("BelowTarget", text)
+
+
+def _demand_limited(objective: Objective, offered: float, text: str) -> _Ruling:
+    said = f"only {number(offered)}{objective.unit} were offered, so {number(objective.min)} could not be shown"
+    return _undecided("DemandLimited", f"{said}; {text}")
+
+
+def _offered(tally: Tally, bench: Bench) -> float | None:
+    """Requests per second that the candidate was offered; None where the counters cannot tell."""
+    if not tally.seconds:
+        return None
+    mine, theirs = tally.split
+    if bench.mirror_percent:
+        return theirs * bench.mirror_percent / 100 / tally.seconds
+    if bench.weight == 100:
+        return tally.candidate.requests / tally.seconds
+    return (mine + theirs) * bench.weight / 100 / tally.seconds
+
+
+def described(objective: Objective, known: Measured, requests: float | None = None) -> str:
+    """Value, interval and target in words."""
+    unit = objective.unit
+    text = f"{number(known.observed)}{unit}"
+    if known.interval is not None:
+        text += f" (CI95 {number(known.interval.low)} to {number(known.interval.high)})"
+    text += f", target {target_text(objective)}"
+    if requests is not None:
+        text += f", {requests:.0f} requests"
+    if known.stable is not None:
+        text += f", stable {number(known.stable)}{unit if judged_value(objective) != 'ratio' else ''}"
+    return f"{text}; {known.note}" if known.note else text
+
+
+def _trend(objective: Objective, tally: Tally) -> Trend | None:
+    if len(tally.recent) < 2 or objective.rate:
+        return None
+    latest: Arm = tally.candidate.since(tally.recent[0])
+    if latest.requests < FEWEST_FOR_TREND or latest.requests >= tally.candidate.requests:
+        return None
+    recent, whole = measures.value_of(objective, latest), measures.value_of(objective, tally.candidate)
+    if recent is None or whole is None:
+        return None
+    if abs(recent - whole) <= LIKE_BEFORE * abs(whole):
+        return Trend.STEADY
+    return Trend.RISING if recent > whole else Trend.FALLING
 
 
 def overall(rows: Iterable[ObjectiveStatus]) -> Verdict:
-    """Fail if a required one fails, Pass if there are required ones and all pass, else Inconclusive."""
-    verdicts = [row.verdict for row in rows if row.required]
-    if Verdict.FAIL in verdicts:
+    """Fail if one that may revert fails; Pass if there are required ones and all pass on the same tick."""
+    judged = list(rows)
+    if any(row.verdict is Verdict.FAIL and row.role != "Advisory" for row in judged):
         return Verdict.FAIL
-    return Verdict.PASS if set(verdicts) == {Verdict.PASS} else Verdict.INCONCLUSIVE
+    required = [row for row in judged if row.role == "Required"]
+    ticks = {row.last_tick for row in required if row.last_tick is not None}
+    passed = bool(required) and all(row.verdict is Verdict.PASS for row in required)
+    return Verdict.PASS if passed and len(ticks) <= 1 else Verdict.INCONCLUSIVE
 
 
-def _rounded(value: float | None, digits: int = 6) -> float | None:
+def share_of_alpha(objectives: Iterable[Objective]) -> float:
+    """α of each objective where the family of all that may revert is to have 5 % together."""
+    return ALPHA / max(1, sum(objective.reverts for objective in objectives))
+
+
+def rounded(value: float | None, digits: int = 6) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, digits)
 
 
-def _number(value: float | None) -> str:
-    return "—" if value is None else f"{value:.4g}"
+def number(value: float | None) -> str:
+    if value is None:
+        return "—"
+    return "∞" if value == math.inf else f"{value:.4g}"

@@ -116,7 +116,7 @@ def objective_breached(situation: Situation) -> Change | None:
         "ObjectiveBreached",
         message,
         objective=worst.name,
-        breach_visible_at=worst.evidence_at,
+        breach_visible_at=worst.last_tick,
     )
 
 

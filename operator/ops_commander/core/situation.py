@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from ops_commander.api.policy import FamilyWise, Objective
 from ops_commander.api.v1alpha1 import (
+    BaselineStatus,
     DeploymentStatus,
-    Objective,
     ObjectiveStatus,
     Outcome,
+    Role,
     Step,
     StepKind,
     StepState,
     StepStatus,
     Verdict,
 )
-from ops_commander.core import names, objectives
+from ops_commander.core import names, objectives, run_objectives
+from ops_commander.core.measures import ALPHA
 from ops_commander.core.snapshot import Check, ReplicaSetView, Snapshot
 
 SETTLE = timedelta(seconds=1)
@@ -31,9 +34,6 @@ LIVE_STATES = STEP_STATES | {StepState.HELD}
 """States in which the split of the present step may be live."""
 
 PROMOTING = frozenset({StepState.SWITCHING, StepState.RETURNING})
-
-DWELT_STATES = PROMOTING | {StepState.RUNNING, StepState.PAUSED}
-"""States in which the candidate has had the same traffic since `running_since`."""
 
 
 @dataclass(frozen=True)
@@ -116,37 +116,64 @@ class Situation:
     @cached_property
     def rows(self) -> list[ObjectiveStatus]:
         """Verdicts on the latest evidence."""
-        since = self.step.running_since if self.step and self.state in DWELT_STATES else None
-        return [
-            objectives.judge(
-                objective,
-                self.snapshot.evidence.get(objective.name),
-                since=since,
-                now=self.now,
-                stale_after=self.snapshot.stale_after,
-            )
-            for objective in self.judged
-        ]
+        judged = self.judged
+        policy = self.snapshot.policy
+        shared = policy is not None and policy.family_wise is FamilyWise.BONFERRONI
+        alpha = objectives.share_of_alpha(judged) if shared else ALPHA
+        return [self._row(objective, alpha) for objective in judged]
+
+    def _row(self, objective: Objective, alpha: float) -> ObjectiveStatus:
+        if objective.run:
+            return run_objectives.judge(objective, self._runs(objective))
+        traffic, policy = self.snapshot.status.traffic, self.snapshot.policy
+        assert policy is not None
+        bench = objectives.Bench(
+            now=self.now,
+            stale_after=self.snapshot.stale_after,
+            alpha=alpha,
+            baseline=self.baselines.get(objective.name),
+            weight=traffic.candidate_weight if traffic else 0,
+            mirror_percent=traffic.mirror_percent if traffic else 0,
+            split_tolerance=policy.split_tolerance,
+        )
+        return objectives.judge(objective, self.snapshot.evidence.get(objective.name), bench)
+
+    def _runs(self, objective: Objective) -> run_objectives.Runs:
+        assert objective.run is not None
+        runs, status = self.snapshot.runs, self.snapshot.status
+        mine = self.deployment.run_id if self.deployment else self.snapshot.spec.model.run_id
+        theirs = objective.run.baseline_run_id or status.stable_run_id
+        return run_objectives.Runs(mine, runs.get(mine or ""), theirs, runs.get(theirs or ""))
+
+    @property
+    def baselines(self) -> dict[str, BaselineStatus]:
+        """The stable version before this deployment, by objective."""
+        return {item.name: item for item in self.deployment.baseline} if self.deployment else {}
 
     @property
     def breaches(self) -> list[ObjectiveStatus]:
-        return [row for row in self.rows if row.required and row.verdict is Verdict.FAIL]
+        return [row for row in self.rows if row.role is not Role.ADVISORY and row.verdict is Verdict.FAIL]
 
     @property
     def undecided(self) -> list[ObjectiveStatus]:
         """Required objectives that do not pass."""
-        return [row for row in self.rows if row.required and row.verdict is not Verdict.PASS]
+        return [row for row in self.rows if row.role is Role.REQUIRED and row.verdict is not Verdict.PASS]
 
     @property
     def unseen(self) -> list[ObjectiveStatus]:
-        """Required objectives of which nothing is known."""
-        return [row for row in self.rows if row.required and row.reason in objectives.NO_EVIDENCE]
+        """Required objectives of live traffic of which nothing is known."""
+        return [row for _, row in self._watched if row.reason in objectives.NO_EVIDENCE]
+
+    @property
+    def _watched(self) -> list[tuple[Objective, ObjectiveStatus]]:
+        together = zip(self.judged, self.rows, strict=True)
+        return [(objective, row) for objective, row in together if objective.is_required and objective.queries]
 
     def evidence_gap(self) -> timedelta:
         """How long a required objective has been without fresh data."""
         gaps = [timedelta(0)]
-        for objective, row in zip(self.judged, self.rows, strict=True):
-            if objective.required and row.reason in objectives.NO_EVIDENCE:
+        for objective, row in self._watched:
+            if row.reason in objectives.NO_EVIDENCE:
                 gaps.append(self.now - self._last_known(objective))
         if self.snapshot.policy is None and self.judged_kind is not None:
             gaps.append(self.now - self._counting_from())

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ops_commander.api.v1alpha1 import ModelRolloutSpec, ModelRolloutStatus, RolloutPolicySpec
+from ops_commander.api.policy import RolloutPolicySpec
+from ops_commander.api.v1alpha1 import BaselineStatus, ModelRolloutSpec, ModelRolloutStatus
 from ops_commander.core.names import REVISION_LABEL
+from ops_commander.core.tally import NOTHING, Tally
 
 Manifest = Mapping[str, Any]
 
@@ -49,33 +51,40 @@ class ServiceView:
 
 
 @dataclass(frozen=True, slots=True)
-class Buckets:
-    """Cumulative counts of a classic histogram over a window, edges rising, the last one infinite."""
+class Evidence:
+    """What Prometheus has said of one objective since the present split was confirmed."""
 
-    edges: tuple[float, ...]
-    counts: tuple[float, ...]
-
-    @property
-    def total(self) -> float:
-        return self.counts[-1] if self.counts else 0.0
-
-
-Value = float | Buckets | None
-"""What one query says of one arm; None where it has no row for it."""
+    tally: Tally = NOTHING
+    origin: datetime | None = None
+    """From which tick on requests count."""
+    seen_at: datetime | None = None
+    """The latest tick that was answered, with or without rows."""
+    fresh_at: datetime | None = None
+    """The latest tick at which every arm that is judged had rows."""
+    error: str | None = None
+    """Why the latest tick brought nothing."""
+    source: str | None = None
+    """The Prometheus server that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """The latest answers to one objective's queries, for both arms on the same tick."""
+class RunRecord:
+    """An MLflow run as objectives read it."""
 
-    at: datetime | None
-    """When Prometheus answered; None before the first answer."""
-    candidate: tuple[Value, ...] = ()
-    stable: tuple[Value, ...] = ()
+    run_id: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Latest value of each metric."""
+    artifacts: frozenset[str] = frozenset()
+    """Paths that were asked for and exist."""
+    artifact_uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the stable version showed before the deployment, or why that is not known."""
+
+    objectives: tuple[BaselineStatus, ...] = ()
     error: str | None = None
-    """Why the latest poll brought nothing."""
-    fresh_at: datetime | None = None
-    """When every arm that is judged last had data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,13 @@ class Snapshot:
     has_leftover_route: bool = False
     """Whether a generated route is still there although spec refers to another one."""
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
-    """By objective."""
+    """By objective that Prometheus answers."""
+    runs: Mapping[str, RunRecord] = field(default_factory=dict)
+    """By run id: those that objectives read, as far as MLflow has answered."""
+    baseline: Baseline | None = None
+    """Asked for before a deployment starts; None where it was not."""
+    interval: timedelta = timedelta(seconds=5)
+    """Time between ticks."""
     observing_since: datetime | None = None
     """Since when this process polls metrics: evidence cannot be older."""
     stale_after: timedelta = timedelta(seconds=20)

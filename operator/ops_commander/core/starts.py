@@ -71,6 +71,8 @@ def _start(situation: Situation, rule: str, why: str) -> Change:
         model_version=snapshot.spec.model.version,
         generation=snapshot.generation,
         started_at=now,
+        run_id=snapshot.spec.model.run_id,
+        baseline=list(snapshot.baseline.objectives) if snapshot.baseline else [],
     )
     changes = {
         "deployments": number,

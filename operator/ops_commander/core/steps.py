@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from ops_commander.api.fields import format_duration
+from ops_commander.api.policy import OnDeadline
 from ops_commander.api.v1alpha1 import (
     ModelRolloutStatus,
     ObjectiveStatus,
-    OnDeadline,
     Outcome,
     RetiringStatus,
+    Role,
     StepState,
     Verdict,
 )
@@ -50,7 +51,7 @@ def launching(situation: Situation) -> Change | None:
         return moved(situation, "launching", with_step(status, capacity_at=situation.now), occurrence)
     if not situation.is_confirmed:
         return waiting(situation, "launching", "WaitingForRoute", "the route has not been taken by a Gateway yet")
-    live = status.model_copy(update={"stable_revision": revision, "stable_version": _version(status)})
+    live = status.model_copy(update={"stable_revision": revision, **_stable(status)})
     ended = end_deployment(situation, live, Outcome.COMPLETED, "FirstVersion")
     message = f"model version {_version(status)} is live as the first version"
     return moved(situation, "launching", ended, Occurrence("Completed", message))
@@ -58,6 +59,14 @@ def launching(situation: Situation) -> Change | None:
 
 def _version(status: ModelRolloutStatus) -> str:
     return status.deployment.model_version if status.deployment else "?"
+
+
+def _stable(status: ModelRolloutStatus) -> dict[str, str | None]:
+    """What becomes known of the stable version when a deployment makes it that."""
+    return {
+        "stable_version": _version(status),
+        "stable_run_id": status.deployment.run_id if status.deployment else None,
+    }
 
 
 def _capacity_text(situation: Situation, needed: int) -> str:
@@ -118,8 +127,9 @@ def shifting(situation: Situation) -> Change | None:
         until = step.state_since + situation.snapshot.spec.progress_deadline
         return waiting(situation, "shifting", "WaitingForRouter", "the router has not confirmed the split", until=until)
     reached = step.reached_at or situation.now
-    status = in_state(situation, StepState.RUNNING, reached_at=reached, running_since=situation.now)
-    status = with_record(status, reached_at=reached)
+    now = situation.now
+    status = in_state(situation, StepState.RUNNING, reached_at=reached, running_since=now, evidence_since=now)
+    status = with_record(status, reached_at=reached, evidence_since=now)
     return moved(situation, "shifting", status, Occurrence("StepReached", f"{step.name}: split confirmed"))
 
 
@@ -128,7 +138,7 @@ def held(situation: Situation) -> Change | None:
     step = situation.step
     if step is None or step.state is not StepState.HELD:
         return None
-    judged = any(row.required for row in situation.rows)
+    judged = any(row.role is Role.REQUIRED for row in situation.rows)
     if situation.snapshot.policy and judged and not situation.unseen:
         status = in_state(situation, StepState.PREPARING, capacity_at=None)
         return moved(situation, "held", status, Occurrence("Resumed", f"evidence is back: {step.name} goes on"))
@@ -279,7 +289,7 @@ def returning(situation: Situation) -> Change | None:
     retiring = [item for item in status.retiring if item.revision != new]
     if old and old != new:
         retiring.append(RetiringStatus(revision=old))
-    live = status.model_copy(update={"stable_revision": new, "stable_version": _version(status), "retiring": retiring})
+    live = status.model_copy(update={"stable_revision": new, **_stable(status), "retiring": retiring})
     ended = end_deployment(situation, live, Outcome.COMPLETED, "AllStepsPassed")
     message = f"model version {_version(status)} is stable"
     return moved(situation, "returning", ended, Occurrence("Completed", message))

@@ -10,16 +10,20 @@ from ops_commander.api.v1alpha1 import (
     ObjectiveStatus,
     Outcome,
     Phase,
+    Role,
     StepState,
     Verdict,
 )
 from ops_commander.core import names, objectives, routes
 from ops_commander.core.changes import Change
+from ops_commander.core.feasibility import outlook
 from ops_commander.core.situation import PROMOTING, Situation
 
 CANNOT_STEER_AFTER = timedelta(seconds=5)
 REFRESH_EVERY = timedelta(seconds=15)
 """Observed values alone are written no more often than this."""
+
+_NUMBERS = ("observed", "candidate", "stable", "samples", "interval", "trend", "first_tick", "last_tick")
 
 ConditionRow = tuple[ConditionType, State, str, str]
 
@@ -31,6 +35,10 @@ def told(situation: Situation, change: Change, status: ModelRolloutStatus) -> Mo
     phase = _phase(situation, change, status)
     serving = status.stable_revision or status.candidate_revision
     view = situation.replica_set(serving)
+    policy = snapshot.policy
+    if snapshot.baseline and policy:
+        known = {item.name: item for item in snapshot.baseline.objectives}
+        status = status.model_copy(update={"feasibility": outlook(policy, snapshot.spec.steps, known)})
     fields = {
         "observed_generation": snapshot.generation,
         "phase": phase,
@@ -57,16 +65,16 @@ def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, now: datetim
         return False
     if _without_numbers(old) != _without_numbers(new):
         return True
-    read = [row.evidence_at for row in old.objectives if row.evidence_at]
+    read = [row.last_tick for row in old.objectives if row.last_tick]
     return not read or now >= max(read) + REFRESH_EVERY
 
 
 def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
-    quiet = {"observed": None, "stable": None, "samples": None, "message": "", "evidence_at": None}
+    quiet = dict.fromkeys(_NUMBERS)
     return status.model_copy(
         update={
             "message": None,
-            "objectives": [row.model_copy(update=quiet) for row in status.objectives],
+            "objectives": [row.model_copy(update={**quiet, "message": "", "ticks": 0}) for row in status.objectives],
             "conditions": [condition.model_copy(update={"message": ""}) for condition in status.conditions],
         }
     )
@@ -181,7 +189,7 @@ def _checked(situation: Situation) -> list[ConditionRow]:
 
 def _slos_met(status: ModelRolloutStatus) -> ConditionRow:
     kind = ConditionType.SLOS_MET
-    rows = [row for row in status.objectives if row.required]
+    rows = [row for row in status.objectives if row.role is Role.REQUIRED]
     if not rows:
         return (kind, "Unknown", "NoEvidence", "no objective has been judged yet")
     verdict = objectives.overall(rows)

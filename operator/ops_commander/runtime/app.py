@@ -19,11 +19,12 @@ from kubernetes.aio import client
 from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, KubernetesApi, NotFound, load_configuration
 from ops_commander.adapters.mlflow import MLflow
-from ops_commander.adapters.prometheus import Prometheus
+from ops_commander.adapters.prometheus_servers import PrometheusServers
 from ops_commander.runtime import clock, endpoints, handlers, metrics
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.handlers import Rollouts
+from ops_commander.runtime.history import History
 from ops_commander.runtime.leader import Election
 from ops_commander.runtime.observer import Observer
 from ops_commander.runtime.poller import Poller
@@ -49,16 +50,25 @@ class Operator:
     settings: Settings
     configuration: client.Configuration
     api: KubernetesApi
-    prometheus: Prometheus
+    prometheus: PrometheusServers
     mlflow: MLflow | None
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue()
         self.rollouts = Rollouts()
         self.cluster = Cluster(self.api)
-        self.book = EvidenceBook(since=clock.now())
+        self.book = EvidenceBook(interval=self.settings.poll_interval, since=clock.now())
+        self.history = History(self.settings.poll_interval)
         self.events = EventPoster(self.api, self.settings.identity, clock.now)
-        self.observer = Observer(self.cluster, self.mlflow, self.book, clock.now, self.settings.stale_after)
+        self.observer = Observer(
+            self.cluster,
+            self.mlflow,
+            self.prometheus,
+            self.book,
+            self.history,
+            clock.now,
+            self.settings.stale_after,
+        )
         self.watching = asyncio.Event()
         self.election = Election(
             self.api,
@@ -70,9 +80,7 @@ class Operator:
         self.reconciler = Reconciler(
             self.cluster, self.observer, self.events, self.queue, clock.now, self.election.holds
         )
-        self.poller = Poller(
-            self.prometheus, self.book, interval=self.settings.poll_interval, clock=clock.now, wake=self._wake
-        )
+        self.poller = Poller(self.prometheus, self.book, self.history, clock.now, self._wake)
 
     def _wake(self, key: Key) -> None:
         """Evidence goes before routine: a revert must not queue behind it."""
@@ -143,7 +151,7 @@ class Operator:
 async def operator(settings: Settings) -> AsyncIterator[Operator]:
     """An operator with its connections, closed at the end."""
     configuration = await load_configuration(settings.kubeconfig or None)
-    prometheus = Prometheus(settings.prometheus_url, timeout=settings.query_timeout.total_seconds())
+    prometheus = _servers(settings)
     mlflow = MLflow(settings.mlflow_url) if settings.mlflow_url else None
     async with KubernetesApi(configuration) as api:
         try:
@@ -152,6 +160,14 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
             prometheus.close()
             if mlflow:
                 await mlflow.close()
+
+
+def _servers(settings: Settings) -> PrometheusServers:
+    if settings.prometheus_config:
+        return PrometheusServers.of_file(settings.prometheus_config, timeout=settings.query_timeout)
+    return PrometheusServers.of_url(
+        settings.prometheus_url, timeout=settings.query_timeout, scrape_interval=settings.scrape_interval
+    )
 
 
 async def _require_resources(api: KubernetesApi, settings: Settings) -> None:

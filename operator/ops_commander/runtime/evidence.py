@@ -1,92 +1,221 @@
-"""The latest answers of Prometheus for all rollouts together, and each rollout's part of them."""
+"""Which rollouts ask what of Prometheus, and what its answers have proved so far.
+
+A trial follows the ticks one by one. What it has missed (its beginning after a restart or a change of leader, a tick
+without an answer) is read as history and put in its place, so that no tick counts twice and none is left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from ops_commander.adapters.prometheus import Answer
-from ops_commander.api.v1alpha1 import Objective
-from ops_commander.core import objectives
-from ops_commander.core.snapshot import Buckets, Evidence, Value
+from ops_commander.api.policy import Objective
+from ops_commander.core import measures
+from ops_commander.core.question import Question
+from ops_commander.core.samples import PodSamples, Reading
+from ops_commander.core.snapshot import Evidence
+from ops_commander.core.trial import Trial
 from ops_commander.runtime.workqueue import Key
+
+Arms = tuple[PodSamples, PodSamples]
+"""Samples of candidate and stable."""
+
+MOST_PENDING = 120
+"""Ticks that wait for the history before them; older ones are read as history themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Ticks that a rollout's trials have missed."""
+
+    key: Key
+    question: Question
+    start: datetime
+    end: datetime
 
 
 @dataclass
-class _Latest:
-    answer: Answer | None = None
-    error: str | None = None
+class _Followed:
+    """A trial and where it stands in the sequence of ticks."""
+
+    trial: Trial
+    begins: datetime
+    """The first tick of its lead-in."""
+    at: datetime | None = None
+    """The latest tick that was handed to the trial."""
+    pending: dict[datetime, dict[str, Arms]] = field(default_factory=dict)
+
+    def next_tick(self, interval: timedelta) -> datetime:
+        return self.begins if self.at is None else self.at + interval
+
+    def keep(self, at: datetime, query: str, arms: Arms) -> None:
+        if self.at is None or at > self.at:
+            self.pending.setdefault(at, {})[query] = arms
+        while len(self.pending) > MOST_PENDING:
+            del self.pending[min(self.pending)]
+
+    def drain(self, interval: timedelta) -> bool:
+        """Hand on what follows without a gap; whether anything did."""
+        moved = False
+        while self._is_complete(due := self.next_tick(interval)):
+            self.hand_on(due, self.pending.pop(due))
+            moved = True
+        return moved
+
+    def _is_complete(self, at: datetime) -> bool:
+        answers = self.pending.get(at, {})
+        return bool(answers) and all(query in answers for query in self.trial.objective.queries)
+
+    def hand_on(self, at: datetime, answers: Mapping[str, Arms]) -> None:
+        arms = [answers[query] for query in self.trial.objective.queries]
+        self.trial.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
+        self.at = at
+        self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
+
+    def missing_until(self, interval: timedelta) -> datetime | None:
+        """The last tick before the earliest one that waits completely; None where nothing waits for history."""
+        complete = [at for at in self.pending if self._is_complete(at)]
+        first = min(complete, default=None)
+        return first - interval if first is not None and first > self.next_tick(interval) else None
+
+
+@dataclass
+class _Case:
+    question: Question
+    trials: dict[str, _Followed]
 
 
 @dataclass
 class EvidenceBook:
-    """Who wants which query, what the latest answers were, and when each objective last had data."""
+    """All trials of this process."""
 
+    interval: timedelta
     since: datetime
-    _wanted: dict[Key, frozenset[str]] = field(default_factory=dict)
-    _latest: dict[str, _Latest] = field(default_factory=dict)
-    _fresh: dict[tuple[Key, str], datetime] = field(default_factory=dict)
+    """Since when this process looks: a gap in the evidence cannot be older."""
+    _cases: dict[Key, _Case] = field(default_factory=dict)
+    _errors: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why the latest answer to a query is missing, by server and query."""
+    _sources: dict[Key, str] = field(default_factory=dict)
 
-    def want(self, key: Key, objectives_: Collection[Objective]) -> None:
-        """A rollout is judged by these objectives from now on; by none when it is not under way."""
-        queries = frozenset(query for objective in objectives_ for query in objective.queries)
-        if not queries:
+    def want(self, key: Key, question: Question | None, source: str = "") -> None:
+        """A rollout is judged by these objectives from now on; by none when it has no traffic."""
+        if question is None:
             self.forget(key)
             return
-        self._wanted[key] = queries
+        self._sources[key] = source
+        case = self._cases.get(key)
+        if case is not None and case.question == question:
+            return
+        known = case.trials if case is not None and case.question.is_about_the_split_of(question) else {}
+        self._cases[key] = _Case(
+            question, {item.name: self._trial(question, item, known) for item in question.objectives}
+        )
+
+    def _trial(self, question: Question, objective: Objective, known: Mapping[str, _Followed]) -> _Followed:
+        followed = known.get(objective.name)
+        baseline = question.baselines.get(objective.name)
+        if followed and followed.trial.objective == objective and followed.trial.baseline == baseline:
+            return followed
+        return _Followed(question.trial(objective, self.interval), question.begins(self.interval))
 
     def forget(self, key: Key) -> None:
-        self._wanted.pop(key, None)
-        self._fresh = {entry: at for entry, at in self._fresh.items() if entry[0] != key}
+        self._cases.pop(key, None)
+        self._sources.pop(key, None)
 
-    def queries(self) -> dict[str, list[Key]]:
-        """Each wanted query once, with the rollouts that want it."""
-        wanted: dict[str, list[Key]] = {}
-        for key, queries in self._wanted.items():
-            for query in queries:
-                wanted.setdefault(query, []).append(key)
-        self._latest = {query: latest for query, latest in self._latest.items() if query in wanted}
+    def source(self, key: Key) -> str:
+        """Name of the server that is asked for a rollout."""
+        return self._sources.get(key, "")
+
+    def queries(self) -> dict[str, dict[str, list[Key]]]:
+        """By server: each wanted query once, with the rollouts that want it."""
+        wanted: dict[str, dict[str, list[Key]]] = {}
+        for key, case in self._cases.items():
+            of_server = wanted.setdefault(self._sources[key], {})
+            for query in case.question.queries:
+                of_server.setdefault(query, []).append(key)
+        self._errors = {
+            (server, query): text for (server, query), text in self._errors.items() if query in wanted.get(server, {})
+        }
         return wanted
 
-    def answered(self, query: str, answer: Answer) -> bool:
-        """Keep an answer; whether the one before was an error."""
-        known = self._latest.get(query)
-        self._latest[query] = _Latest(answer)
-        return known is not None and known.error is not None
+    def answered(self, server: str, query: str, reading: Reading, keys: Collection[Key]) -> tuple[list[Key], bool]:
+        """Hand a tick on. Rollouts to look at now: all their objectives have it, or one shows a breach.
 
-    def failed(self, query: str, error: str) -> bool:
-        """The answer before stays, and grows old; whether this is the first error since it."""
-        known = self._latest.get(query)
-        self._latest[query] = _Latest(known.answer if known else None, error)
-        return known is None or known.error is None
+        Also whether the answer before was an error.
+        """
+        recovered = self._errors.pop((server, query), None) is not None
+        return [key for key in keys if self._hear(key, query, reading)], recovered
 
-    def evidence(self, key: Key, objective: Objective, candidate: Collection[str], stable: Collection[str]) -> Evidence:
-        """One objective's evidence: rows of the present pods of both arms, as of the older answer."""
-        latest = [self._latest.get(query, _Latest()) for query in objective.queries]
-        error = next((item.error for item in latest if item.error), None)
-        answers = [item.answer for item in latest]
-        if any(answer is None for answer in answers):
-            return Evidence(at=None, error=error, fresh_at=self._fresh.get((key, objective.name)))
-        known = [answer for answer in answers if answer is not None]
-        at = min(answer.at for answer in known)
-        mine = tuple(_sum(answer, key[0], candidate) for answer in known)
-        theirs = tuple(_sum(answer, key[0], stable) for answer in known)
-        arms = (mine, theirs) if objective.relative_to_stable else (mine,)
-        if all(objectives.measure(objective, arm) is not None for arm in arms):
-            self._fresh[(key, objective.name)] = at
-        return Evidence(at, mine, theirs, error, self._fresh.get((key, objective.name)))
+    def _hear(self, key: Key, query: str, reading: Reading) -> bool:
+        case = self._cases.get(key)
+        if case is None:
+            return False
+        arms = reading.of(case.question.candidate), reading.of(case.question.stable)
+        breach = False
+        for followed in case.trials.values():
+            if query in followed.trial.objective.queries:
+                followed.keep(reading.at, query, arms)
+                breach = (followed.drain(self.interval) and _shows_breach(followed.trial)) or breach
+        return breach or all(followed.at == reading.at for followed in case.trials.values())
+
+    def failed(self, server: str, query: str, error: str) -> bool:
+        """Trials stand still; whether this is the first error since an answer."""
+        first = (server, query) not in self._errors
+        self._errors[(server, query)] = error
+        return first
+
+    def gaps(self, asked: datetime) -> Iterator[Gap]:
+        """What has to be read as history, up to the tick that was asked for last."""
+        for key, case in self._cases.items():
+            starts, ends = [], []
+            for followed in case.trials.values():
+                end = asked if followed.at is None else followed.missing_until(self.interval)
+                if end is not None and followed.next_tick(self.interval) <= end:
+                    starts.append(followed.next_tick(self.interval))
+                    ends.append(end)
+            if starts:
+                yield Gap(key, case.question, min(starts), max(ends))
+
+    def filled(self, gap: Gap, history: Mapping[str, Sequence[Reading]]) -> bool:
+        """Put history in its place. False where the question has changed meanwhile: it was read for nothing."""
+        case = self._cases.get(gap.key)
+        if case is None or not case.question.is_about_the_split_of(gap.question):
+            return False
+        for followed in case.trials.values():
+            queries = followed.trial.objective.queries
+            if not all(query in history for query in queries):
+                continue
+            for together in zip(*(history[query] for query in queries), strict=True):
+                at = together[0].at
+                if at == followed.next_tick(self.interval):
+                    arms = [
+                        (reading.of(gap.question.candidate), reading.of(gap.question.stable)) for reading in together
+                    ]
+                    followed.hand_on(at, dict(zip(queries, arms, strict=True)))
+            followed.drain(self.interval)
+        return True
+
+    def evidence(self, key: Key) -> dict[str, Evidence]:
+        """By objective, what is known."""
+        case = self._cases.get(key)
+        if case is None:
+            return {}
+        source = self._sources[key]
+        return {name: self._evidence(followed, source) for name, followed in case.trials.items()}
+
+    def _evidence(self, followed: _Followed, source: str) -> Evidence:
+        trial = followed.trial
+        errors = [self._errors[source, query] for query in trial.objective.queries if (source, query) in self._errors]
+        return Evidence(
+            tally=trial.tally,
+            origin=trial.origin,
+            seen_at=trial.seen_at,
+            fresh_at=trial.fresh_at,
+            error=errors[0] if errors else None,
+            source=source or None,
+        )
 
 
-def _sum(answer: Answer, namespace: str, pods: Collection[str]) -> Value:
-    rows = [answer.buckets[(namespace, pod)] for pod in pods if (namespace, pod) in answer.buckets]
-    if rows:
-        return _sum_buckets(rows)
-    values = [answer.values[(namespace, pod)] for pod in pods if (namespace, pod) in answer.values]
-    return sum(values) if values else None
-
-
-def _sum_buckets(rows: list[Mapping[float, float]]) -> Buckets:
-    """Pods of one revision have the same edges; an edge that one of them lacks is left out."""
-    edges = sorted(set.intersection(*(set(row) for row in rows)))
-    return Buckets(tuple(edges), tuple(sum(row[edge] for row in rows) for edge in edges))
+def _shows_breach(trial: Trial) -> bool:
+    return trial.objective.reverts and measures.breached(trial.objective, trial.tally, trial.baseline)

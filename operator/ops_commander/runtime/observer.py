@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from ops_commander.adapters.cluster import Cluster, Surroundings
 from ops_commander.adapters.kubernetes import ApiError, Invalid
+from ops_commander.adapters.mlflow import RunUnreadable
+from ops_commander.adapters.prometheus import QueryError
 from ops_commander.api.fields import parse_time
-from ops_commander.api.v1alpha1 import (
-    DEFAULT_POLICY,
-    ModelRollout,
-    RolloutPolicy,
-    RolloutPolicySpec,
-)
-from ops_commander.core import acceptance, manifests, names
-from ops_commander.core.snapshot import Check, Evidence, Snapshot
+from ops_commander.api.policy import DEFAULT_POLICY, RolloutPolicy, RolloutPolicySpec
+from ops_commander.api.v1alpha1 import ModelRollout
+from ops_commander.core import acceptance, manifests, names, presets
+from ops_commander.core.question import owner_of_revision, question_of
+from ops_commander.core.snapshot import Baseline, Check, RunRecord, Snapshot
 from ops_commander.runtime.evidence import EvidenceBook
+from ops_commander.runtime.history import History, MetricSource
 from ops_commander.runtime.workqueue import Key
 
+log = logging.getLogger(__name__)
+
 ASK_AGAIN = timedelta(seconds=5)
+KNOWN_FOR = timedelta(seconds=60)
+"""How long a run or a baseline that was read is good for."""
 MOST_REMEMBERED = 10_000
 
 
@@ -32,11 +38,32 @@ class RunRegistry(Protocol):
 
     async def verify_run(self, run_id: str) -> Check: ...
 
+    async def read_run(self, run_id: str, artifacts: Collection[str]) -> RunRecord: ...
+
+
+RunKey = tuple[str, frozenset[str]]
+"""A run's id, and the artifacts that it is asked for."""
+
+
+class Sources(Protocol):
+    """Which Prometheus server answers for a namespace: the operator's configuration says so, no tenant."""
+
+    def server_for(self, namespace: str) -> MetricSource | None: ...
+
 
 @dataclass
 class _Remembered:
     checks: tuple[Check, ...]
     until: datetime | None
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Read(Generic[T]):
+    value: T
+    until: datetime
 
 
 @dataclass
@@ -45,10 +72,15 @@ class Observer:
 
     cluster: Cluster
     runs: RunRegistry | None
+    sources: Sources
     book: EvidenceBook
+    history: History
     clock: Callable[[], datetime]
     stale_after: timedelta
     _checked: dict[tuple[str, str], _Remembered] = field(default_factory=dict)
+    _baselines: dict[tuple[str, str], _Read[Baseline]] = field(default_factory=dict)
+    _runs: dict[RunKey, _Read[RunRecord]] = field(default_factory=dict)
+    _reading: dict[RunKey, asyncio.Task[None]] = field(default_factory=dict)
 
     async def snapshot(self, body: Mapping[str, Any]) -> Snapshot:
         """Raises ValidationError for a spec that the models refuse, ApiError where something cannot be read."""
@@ -78,24 +110,82 @@ class Observer:
             candidate_service=around.candidate_service,
             route=around.route,
             has_leftover_route=around.has_leftover_route,
-            evidence=self._evidence(key, rollout, policy, around),
+            interval=self.book.interval,
             observing_since=self.book.since,
             stale_after=self.stale_after,
+        )
+        self._ask(key, snapshot)
+        snapshot = replace(
+            snapshot,
+            evidence=self.book.evidence(key),
+            runs=await self._read_runs(snapshot),
+            baseline=await self._baseline(snapshot),
         )
         checks = acceptance.spec_checks(snapshot, problem)
         return replace(snapshot, checks=(*checks, *await self._costly_checks(snapshot)))
 
-    def _evidence(
-        self, key: Key, rollout: ModelRollout, policy: RolloutPolicySpec | None, around: Surroundings
-    ) -> dict[str, Evidence]:
-        """Rows for both arms; the queries are wanted from the moment that a deployment is under way."""
-        status = rollout.status
-        under_way = status.step is not None and status.stable_revision is not None
-        judged = policy.objectives if policy and under_way else []
-        self.book.want(key, judged)
-        candidate = around.pods.get(status.candidate_revision or "", frozenset())
-        stable = around.pods.get(status.stable_revision or "", frozenset())
-        return {objective.name: self.book.evidence(key, objective, candidate, stable) for objective in judged}
+    def _ask(self, key: Key, snapshot: Snapshot) -> None:
+        """From the moment that a split is live its evidence is followed."""
+        source = self.sources.server_for(snapshot.namespace)
+        self.book.want(key, question_of(snapshot) if source else None, source.name if source else "")
+
+    async def _baseline(self, snapshot: Snapshot) -> Baseline | None:
+        """What the stable version has shown lately, for a rollout that may start now."""
+        policy, status = snapshot.policy, snapshot.status
+        if policy is None or status.stable_revision is None or not acceptance.starts_against_stable(snapshot):
+            return None
+        key = (snapshot.uid, status.stable_revision)
+        known, now = self._baselines.get(key), self.clock()
+        if known and now < known.until:
+            return known.value
+        source = self.sources.server_for(snapshot.namespace)
+        if source is None:
+            return Baseline(error=f"no Prometheus server is configured for namespace {snapshot.namespace}")
+        stable = owner_of_revision(snapshot, status.stable_revision)
+        try:
+            found = await self.history.baseline(source, policy.objectives, stable, policy.baseline_window, now)
+        except QueryError as error:
+            found = Baseline(error=str(error))
+        _forget_some(self._baselines)
+        self._baselines[key] = _Read(found, now + (ASK_AGAIN if found.error else KNOWN_FOR))
+        return found
+
+    async def _read_runs(self, snapshot: Snapshot) -> dict[str, RunRecord]:
+        """The runs that objectives read; one that MLflow does not give now is used as it was read before."""
+        policy, status = snapshot.policy, snapshot.status
+        wanted = [item.run for item in policy.objectives if item.run] if policy else []
+        if not wanted or self.runs is None or not (status.step or acceptance.starts_against_stable(snapshot)):
+            return {}
+        under_way = status.deployment if status.step else None
+        mine = under_way.run_id if under_way else snapshot.spec.model.run_id
+        others = (status.stable_run_id, *(run.baseline_run_id for run in wanted))
+        needed = {run_id: frozenset[str]() for run_id in others if run_id}
+        if mine:
+            needed[mine] = frozenset(run.artifact for run in wanted)
+        reading = [self._read_run(self.runs, key) for key in needed.items()]
+        if under_way is None:
+            await asyncio.gather(*(task for task in reading if task))
+        return {key[0]: self._runs[key].value for key in needed.items() if key in self._runs}
+
+    def _read_run(self, runs: RunRegistry, key: RunKey) -> asyncio.Task[None] | None:
+        """Read it anew where that is due. A rollout under way does not wait: MLflow holds up no revert."""
+        known = self._runs.get(key)
+        if known and self.clock() < known.until:
+            return None
+        if key not in self._reading:
+            self._reading[key] = asyncio.create_task(self._keep_run(runs, key))
+        return self._reading[key]
+
+    async def _keep_run(self, runs: RunRegistry, key: RunKey) -> None:
+        try:
+            record = await runs.read_run(*key)
+        except RunUnreadable as error:
+            log.warning("run %s not read: %s", key[0], error)
+        else:
+            _forget_some(self._runs)
+            self._runs[key] = _Read(record, self.clock() + KNOWN_FOR)
+        finally:
+            del self._reading[key]
 
     async def _costly_checks(self, snapshot: Snapshot) -> tuple[Check, ...]:
         """A dry run of the pods and a look at the run, for a revision that is not stable yet."""
@@ -110,8 +200,7 @@ class Observer:
             return known.checks
         checks = (await self._dry_run(snapshot, revision), *await self._verify_run(snapshot))
         lasting = all(check.passed for check in checks)
-        if len(self._checked) > MOST_REMEMBERED:
-            self._checked.clear()
+        _forget_some(self._checked)
         self._checked[(snapshot.uid, revision)] = _Remembered(checks, None if lasting else now + ASK_AGAIN)
         return checks
 
@@ -137,14 +226,21 @@ class Observer:
 def _policy_of(rollout: ModelRollout, around: Surroundings) -> tuple[RolloutPolicySpec | None, str | None]:
     reference = rollout.spec.policy_ref
     if reference is None:
-        return DEFAULT_POLICY, None
+        return presets.resolved(DEFAULT_POLICY), None
     if around.policy is None:
         expected = "expected a RolloutPolicy of that name in this namespace"
         return None, f"spec.policyRef.name is {reference.name!r}: {expected}"
     try:
-        return RolloutPolicy.model_validate(around.policy).spec, None
+        policy = RolloutPolicy.model_validate(around.policy).spec
     except ValidationError as error:
         return None, f"RolloutPolicy {reference.name}: {describe(error)}"
+    problem = acceptance.query_problem(policy)
+    return (None, f"RolloutPolicy {reference.name}: {problem}") if problem else (presets.resolved(policy), None)
+
+
+def _forget_some(remembered: dict[Any, Any]) -> None:
+    if len(remembered) > MOST_REMEMBERED:
+        remembered.clear()
 
 
 def describe(error: ValidationError) -> str:

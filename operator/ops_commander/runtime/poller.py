@@ -1,85 +1,117 @@
-"""Asks Prometheus for all rollouts together: one query for each metric, however many rollouts want it."""
+"""Asks Prometheus for all rollouts together: one query a metric and tick, however many rollouts want it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from ops_commander.adapters.prometheus import Answer, QueryError
+from ops_commander.adapters.prometheus import QueryError
+from ops_commander.core.samples import tick_at_or_before
 from ops_commander.runtime import metrics
-from ops_commander.runtime.evidence import EvidenceBook
+from ops_commander.runtime.evidence import EvidenceBook, Gap
+from ops_commander.runtime.history import History, MetricSource, for_all
 from ops_commander.runtime.workqueue import Key
 
 log = logging.getLogger(__name__)
 
+ASK_AFTER = timedelta(milliseconds=250)
+"""A scrape that began at a tick is stored a moment later: asked at once, the same tick could have two answers."""
 
-class MetricSource(Protocol):
-    """Where metrics are read."""
-
-    async def query(self, promql: str, at: datetime) -> Answer: ...
+MOST_GAPS_AT_ONCE = 16
 
 
+class Sources(Protocol):
+    """The Prometheus servers of the operator."""
+
+    def named(self, name: str) -> MetricSource: ...
+
+
+@dataclass
 class Poller:
-    """Polls at a fixed pace; a slow query delays no other, and no tick waits for it."""
+    """Keeps all trials up with the ticks. A slow query delays no other, and no tick waits for it."""
 
-    def __init__(
-        self,
-        source: MetricSource,
-        book: EvidenceBook,
-        *,
-        interval: timedelta,
-        clock: Callable[[], datetime],
-        wake: Callable[[Key], None],
-    ) -> None:
-        self._source, self._book, self._interval = source, book, interval.total_seconds()
-        self._clock, self._wake = clock, wake
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._answered_at: dict[str, datetime] = {}
+    sources: Sources
+    book: EvidenceBook
+    history: History
+    clock: Callable[[], datetime]
+    wake: Callable[[Key], None]
+    _running: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
+    _answered_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    _failed_gaps: dict[Key, str] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         try:
             while True:
-                self.tick()
-                due = max(due + self._interval, loop.time())
-                await asyncio.sleep(due - loop.time())
+                now = self.clock()
+                asked = tick_at_or_before(now - ASK_AFTER, self.book.interval)
+                self.tick(asked)
+                due = asked + self.book.interval + ASK_AFTER
+                await asyncio.sleep(max(0.001, (due - self.clock()).total_seconds()))
         finally:
-            for task in self._running.values():
+            for task in list(self._running.values()):
                 task.cancel()
 
-    def tick(self) -> None:
-        """Start each wanted query that is not still being answered."""
-        at = self._clock()
-        wanted = self._book.queries()
-        self._answered_at = {query: self._answered_at.get(query, at) for query in wanted}
+    def tick(self, at: datetime) -> None:
+        """Start each wanted query that is not still being answered, and read what was missed before."""
+        wanted = {
+            (server, query): keys for server, queries in self.book.queries().items() for query, keys in queries.items()
+        }
+        self._answered_at = {asked: self._answered_at.get(asked, at) for asked in wanted}
         metrics.poll_age.set(max(((at - then).total_seconds() for then in self._answered_at.values()), default=0.0))
-        for query, keys in wanted.items():
-            if query in self._running:
-                continue
-            task = asyncio.create_task(self._ask(query, at, keys))
-            self._running[query] = task
-            task.add_done_callback(partial(self._finished, query))
+        for (server, query), keys in wanted.items():
+            self._start((server, query), self._ask(server, query, at, keys))
+        for gap in list(self.book.gaps(at))[:MOST_GAPS_AT_ONCE]:
+            self._start(gap.key, self._fill(gap))
 
-    def _finished(self, query: str, _: asyncio.Task[None]) -> None:
-        del self._running[query]
+    def _start(self, name: Hashable, work: Coroutine[Any, Any, None]) -> None:
+        if name in self._running:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._running[name] = task
+        task.add_done_callback(partial(self._finished, name))
 
-    async def _ask(self, query: str, at: datetime, keys: list[Key]) -> None:
+    def _finished(self, name: Hashable, task: asyncio.Task[None]) -> None:
+        del self._running[name]
+        if not task.cancelled() and (error := task.exception()):
+            metrics.reconcile_errors.labels("bug").inc()
+            log.error("a poll failed: %s", error, exc_info=error)
+
+    async def _ask(self, server: str, query: str, at: datetime, keys: list[Key]) -> None:
         try:
             with metrics.query_seconds.time():
-                answer = await self._source.query(query, at)
+                reading = await self.sources.named(server).query(for_all(query), at)
         except QueryError as error:
             metrics.query_errors.inc()
-            if self._book.failed(query, str(error)):
-                log.warning("no answer any more: %s", error, extra={"query": query})
+            if self.book.failed(server, query, str(error)):
+                log.warning("no answer any more: %s", error, extra={"query": query, "server": server})
+            concerned = keys
         else:
-            self._answered_at[query] = at
-            if self._book.answered(query, answer):
-                log.info("answered again", extra={"query": query})
-        for key in keys:
-            self._wake(key)
+            self._answered_at[(server, query)] = at
+            concerned, recovered = self.book.answered(server, query, reading, keys)
+            if recovered:
+                log.info("answered again", extra={"query": query, "server": server})
+        for key in concerned:
+            self.wake(key)
+
+    async def _fill(self, gap: Gap) -> None:
+        question = gap.question
+        owners = [question.candidate, question.stable]
+        try:
+            source = self.sources.named(self.book.source(gap.key))
+            found = await self.history.read(source, question.queries, owners, gap.start, gap.end)
+        except QueryError as error:
+            metrics.query_errors.inc()
+            if self._failed_gaps.get(gap.key) != str(error):
+                self._failed_gaps[gap.key] = str(error)
+                log.warning("ticks since %s not read: %s", f"{gap.start:%H:%M:%S}", error)
+            return
+        self._failed_gaps.pop(gap.key, None)
+        if self.book.filled(gap, found):
+            self.wake(gap.key)

@@ -12,7 +12,12 @@ from datetime import timedelta
 class Settings:
     """Every field is a flag of `ops-commander run` and a variable OPS_COMMANDER_<NAME>."""
 
-    prometheus_url: str
+    prometheus_url: str = ""
+    """One server for all namespaces; empty where `prometheus_config` names the servers."""
+    prometheus_config: str = ""
+    """File with several servers, or with one that needs more than a URL."""
+    scrape_interval: timedelta = timedelta(seconds=15)
+    """Of the server at `prometheus_url`."""
     mlflow_url: str = ""
     """Empty: runs are not verified."""
     namespaces: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from ops_commander.api.v1alpha1 import Outcome, StepState
 from ops_commander.core import names
 from ops_commander.core.decide import Decision, decide
 from ops_commander.core.snapshot import Snapshot
-from tests.unit.world import Health, World, canary, full, rollout, shadow
+from tests.unit.world import REQUESTS_PER_SECOND, Health, World, canary, full, rollout, shadow
 
 PLAN = [shadow(), canary(10), canary(50), full()]
 OTHER_PLAN = [canary(20), full()]
@@ -89,14 +89,16 @@ class Watch:
 
     @staticmethod
     def proved(snapshot: Snapshot) -> None:
-        now = max(item.at for item in snapshot.evidence.values() if item.at)
+        ticks = {item.tally.last for item in snapshot.evidence.values()}
         step = snapshot.status.step
-        assert step is not None and step.running_since is not None and snapshot.policy is not None
+        assert step is not None and step.evidence_since is not None and snapshot.policy is not None
+        assert len(ticks) == 1 and None not in ticks, "all on the same tick"
         for objective in snapshot.policy.objectives:
-            evidence = snapshot.evidence[objective.name]
-            assert evidence.at is not None and evidence.at - objective.window >= step.running_since
-            assert now - evidence.at <= snapshot.stale_after
-            assert None not in evidence.candidate[-1:]
+            tally = snapshot.evidence[objective.name].tally
+            assert tally.first is not None and tally.first >= step.evidence_since + snapshot.interval
+            assert tally.last is not None and tally.candidate.requests > 0
+            rate = tally.candidate.requests / (tally.last - tally.first).total_seconds()
+            assert rate <= REQUESTS_PER_SECOND * 1.001, "no request counts twice"
 
     def remember(self) -> None:
         """After each event: what has been committed."""

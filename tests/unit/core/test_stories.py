@@ -249,7 +249,7 @@ def test_a_breach_is_told_with_its_numbers() -> None:
     assert "target < 0.01" in rollback.message and "requests" in rollback.message
     [breached] = [row for row in world.status.objectives if row.name == "error-rate"]
     assert breached.verdict is Verdict.FAIL
-    assert rollback.breach_visible_at == breached.evidence_at
+    assert rollback.breach_visible_at == breached.last_tick
 
 
 def test_a_reverted_version_stays_out() -> None:
@@ -1063,8 +1063,8 @@ def test_slos_met_names_each_objective_with_its_number_and_target() -> None:
     met = world.condition(ConditionType.SLOS_MET)
 
     assert met is not None and met.status == "True"
-    assert met.message.startswith("error-rate: 0, target < 0.01, ")
-    assert "p95-latency: 0.0475s, target < 0.5s, " in met.message
+    assert met.message.startswith("error-rate: 0 (CI95 0 to 0.01")
+    assert "p95-latency: 0.0475s (CI95 0 to 0.05), target < 0.5s, " in met.message
 
 
 def test_next_says_what_comes_and_when() -> None:

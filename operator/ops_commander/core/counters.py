@@ -1,0 +1,119 @@
+"""From counters as they stand to what was added between two ticks: resets, births and deaths of series and pods."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ops_commander.core.samples import PodSamples, Sample
+
+LEAD_IN = timedelta(seconds=60)
+"""A pod seen so shortly before the first tick that counts is an old one, even if that tick itself misses it."""
+
+Moment = tuple[int, int]
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Increments:
+    """What one query's counters of one arm have gained between two ticks."""
+
+    value: float = 0.0
+    """Of plain counters, all series together."""
+    buckets: Mapping[float, float] = field(default_factory=dict)
+    """By upper edge of a classic histogram, cumulative."""
+    spans: Mapping[Span, float] = field(default_factory=dict)
+    """By lower and upper edge of a native histogram's buckets, each for itself."""
+    moments: Mapping[Moment, float] = field(default_factory=dict)
+
+
+@dataclass
+class ArmCounters:
+    """The counters of one arm's pods for the queries of one objective.
+
+    A pod is there at a tick where it has a series of the last query, which counts requests (of any of them for
+    `any_query`). Nothing counts until `start`. After it a series that is new counts from 0 where its pod is known or
+    has come to life since; a pod that was there before and missed the first tick counts from the sample after it.
+    """
+
+    any_query: bool = False
+    _last: dict[tuple[int, str, str], Sample] = field(default_factory=dict)
+    _seen: dict[str, datetime] = field(default_factory=dict)
+    _adrift: set[str] = field(default_factory=set)
+    """Pods that were there before the start and have not been seen since."""
+    _started: bool = False
+
+    def pods(self, readings: Sequence[PodSamples]) -> Collection[str]:
+        """Those that are there, in a fixed order."""
+        return sorted({pod for samples in readings for pod in samples}) if self.any_query else readings[-1]
+
+    def start(self, at: datetime, readings: Sequence[PodSamples]) -> None:
+        """From this tick on it counts; the tick itself is the origin."""
+        present = self.pods(readings)
+        self._adrift = {pod for pod, seen in self._seen.items() if pod not in present and seen >= at - LEAD_IN}
+        self._last.clear()
+        self._started = True
+        for pod in present:
+            self._take_over(pod, readings)
+        self._seen = dict.fromkeys(present, at)
+
+    def look(self, at: datetime, readings: Sequence[PodSamples]) -> None:
+        """A tick before the start: which pods there are."""
+        self._seen.update(dict.fromkeys(self.pods(readings), at))
+
+    def advance(self, at: datetime, readings: Sequence[PodSamples]) -> tuple[Increments, ...]:
+        """What each query's counters have gained since the tick before."""
+        assert self._started
+        for pod in self.pods(readings):
+            if pod in self._adrift:
+                self._adrift.discard(pod)
+                self._take_over(pod, readings)
+            self._seen[pod] = at
+        return tuple(self._gained(number, samples) for number, samples in enumerate(readings))
+
+    def _take_over(self, pod: str, readings: Sequence[PodSamples]) -> None:
+        for number, samples in enumerate(readings):
+            for sample in samples.get(pod, ()):
+                self._last[(number, pod, sample.series)] = sample
+
+    def _gained(self, number: int, samples: PodSamples) -> Increments:
+        gains = _Gains()
+        for pod, rows in samples.items():
+            if pod not in self._seen:
+                continue  # its requests are not counted, so neither are its errors
+            for sample in rows:
+                key = (number, pod, sample.series)
+                gains.add(self._last.get(key), sample)
+                self._last[key] = sample
+        return Increments(gains.value, gains.buckets, gains.spans, gains.moments)
+
+
+@dataclass
+class _Gains:
+    value: float = 0.0
+    buckets: dict[float, float] = field(default_factory=dict)
+    spans: dict[Span, float] = field(default_factory=dict)
+    moments: dict[Moment, float] = field(default_factory=dict)
+
+    def add(self, before: Sample | None, now: Sample) -> None:
+        if now.buckets is not None:
+            self._add_native(before, now)
+            return
+        had = before.value if before else 0.0
+        gained = now.value - had if now.value >= had else now.value  # a counter that fell began again at 0
+        if now.edge is not None:
+            self.buckets[now.edge] = self.buckets.get(now.edge, 0.0) + gained
+        elif now.moment is not None:
+            self.moments[now.moment] = self.moments.get(now.moment, 0.0) + gained
+        else:
+            self.value += gained
+
+    def _add_native(self, before: Sample | None, now: Sample) -> None:
+        """A server may halve the resolution under way: old buckets then merge into the new ones without loss."""
+        assert now.buckets is not None
+        old = before.buckets if before and before.buckets is not None and now.value >= before.value else ()
+        for lower, upper, count in now.buckets:
+            had = sum(n for low, high, n in old if low >= lower and high <= upper)
+            if count > had:
+                self.spans[(lower, upper)] = self.spans.get((lower, upper), 0.0) + count - had

@@ -1,0 +1,130 @@
+"""Whether each step can be proved before its deadline, worked out from the stable version's traffic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ops_commander.api.policy import Compare, Objective, RolloutPolicySpec
+from ops_commander.api.v1alpha1 import BaselineStatus, FeasibilityStatus, Step, StepKind
+from ops_commander.core import objectives
+from ops_commander.core.measures import ALPHA
+from ops_commander.core.statistics import proportion
+
+HORIZON = 2.0
+"""Added to ln(1/α) in t ≈ φ·(ln(1/α) + 2) / KL: errs on the long side (measured against simulations)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Requests of the candidate until a pass; infinite where it never comes."""
+
+    fastest: float
+    expected: float
+
+
+def outlook(
+    policy: RolloutPolicySpec, steps: list[Step], baselines: Mapping[str, BaselineStatus]
+) -> list[FeasibilityStatus]:
+    """A row for each required objective in each step that has a baseline to work with."""
+    rows = []
+    for step in steps:
+        for objective in policy.objectives:
+            baseline = baselines.get(objective.name)
+            if objective.is_required and objective.queries and step.kind in objective.steps and baseline:
+                rows.append(_row(policy, step, objective, baseline))
+    return rows
+
+
+def _row(policy: RolloutPolicySpec, step: Step, objective: Objective, baseline: BaselineStatus) -> FeasibilityStatus:
+    share = (step.mirror_percent or step.weight) / 100
+    candidate_rate = baseline.rate * share
+    fastest, expected = _seconds(objective, baseline, candidate_rate)
+    floor = (policy.warm_up + step.min_duration).total_seconds()
+    deadline = step.max_duration.total_seconds()
+    fastest, expected = max(fastest, floor), max(expected, floor)
+    return FeasibilityStatus(
+        step=step.label,
+        objective=objective.name,
+        possible=fastest <= deadline,
+        fastest_seconds=objectives.rounded(fastest, 1),
+        expected_seconds=objectives.rounded(expected, 1),
+        deadline_seconds=deadline,
+        advice=None if expected <= deadline else _advice(objective, step, baseline, expected, deadline),
+    )
+
+
+def _seconds(objective: Objective, baseline: BaselineStatus, candidate_rate: float) -> tuple[float, float]:
+    if candidate_rate <= 0:
+        return math.inf, math.inf
+    if objective.rate:
+        enough = objective.min is None or candidate_rate >= objective.min
+        windows = 12 * objective.rate.window.total_seconds()
+        return (windows, windows) if enough else (math.inf, math.inf)
+    needed = requests_needed(objective, baseline)
+    return needed.fastest / candidate_rate, needed.expected / candidate_rate
+
+
+def requests_needed(objective: Objective, baseline: BaselineStatus) -> Needed:
+    """For a share the exact least number of requests, and the horizon rule for a candidate like the stable version."""
+    if objective.quantile and objective.compare is Compare.DIFFERENCE:
+        return _for_drift(baseline)
+    share = _share_and_bound(objective, baseline)
+    if share is None:
+        return Needed(float(objective.min_samples or 1), float(objective.min_samples or 1))
+    observed, bound = share
+    least = proportion.smallest_passing(bound, dispersion=baseline.dispersion)
+    fastest = float(max(least, objective.min_samples or 0))
+    if observed >= bound:
+        return Needed(fastest, math.inf)
+    expected = baseline.dispersion * (math.log(1 / ALPHA) + HORIZON) / divergence(observed, bound)
+    return Needed(fastest, max(fastest, expected))
+
+
+def _for_drift(baseline: BaselineStatus) -> Needed:
+    """A candidate like the stable version has fewer requests beyond τ + drift than stable has beyond τ."""
+    behind, beyond = baseline.share_beyond_edge, baseline.share_beyond_drift
+    if not behind or beyond is None:
+        return Needed(0.0, 0.0)
+    share = beyond / (behind + beyond)
+    evidence = math.log(2 / ALPHA) + HORIZON
+    events = evidence * baseline.dispersion / divergence(share, 0.5) if share < 0.5 else math.inf
+    fastest = evidence / divergence(0.0, 0.5) / behind
+    return Needed(fastest, events / (behind + beyond))
+
+
+def _share_and_bound(objective: Objective, baseline: BaselineStatus) -> tuple[float, float] | None:
+    """The stable version's share of events, and the bound that the candidate's must be shown to keep."""
+    if objective.compare is not Compare.ABSOLUTE or objective.max is None or baseline.value is None:
+        return None
+    if objective.ratio and 0 < objective.max < 1:
+        return baseline.value, objective.max
+    if objective.quantile:
+        bound = 1 - objective.quantile.q
+        return (0.0 if baseline.value < objective.max else bound), bound
+    return None
+
+
+def divergence(p: float, q: float) -> float:
+    """Kullback–Leibler divergence of Bernoulli(p) from Bernoulli(q), in nats."""
+    first = p * math.log(p / q) if p > 0 else 0.0
+    second = (1 - p) * math.log((1 - p) / (1 - q)) if p < 1 else 0.0
+    return first + second
+
+
+def _advice(objective: Objective, step: Step, baseline: BaselineStatus, expected: float, deadline: float) -> str:
+    """What could decide it: more traffic, a shadow step, or a longer deadline."""
+    if objective.rate and objective.min is not None:
+        return f"the service gets {baseline.rate:.3g} req/s: lower min to what it is offered, or judge it in no step"
+    if math.isinf(expected):
+        shown = f"the stable version has {objectives.number(baseline.value)}{objective.unit}"
+        return f"{shown}, at or past the target: no candidate like it can pass; raise the target"
+    options = [f"maxDuration of {math.ceil(expected / 60)}m"]
+    share = step.mirror_percent or step.weight
+    wanted = math.ceil(share * expected / deadline)
+    if step.kind is StepKind.CANARY:
+        options.append(f"weight {wanted}" if wanted < 100 else "a shadow step")
+    elif step.kind is StepKind.SHADOW and wanted <= 100:
+        options.append(f"percent {wanted}")
+    return "could be decided with " + " or ".join(options)

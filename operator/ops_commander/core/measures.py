@@ -1,0 +1,281 @@
+"""What a tally says of the judged value: estimate, interval, and the evidence for either side of the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ops_commander.api.policy import Compare, Objective
+from ops_commander.api.v1alpha1 import BaselineStatus
+from ops_commander.core.histograms import Histogram
+from ops_commander.core.statistics import correlation, difference, proportion, quantile
+from ops_commander.core.statistics.interval import Interval
+from ops_commander.core.tally import Arm, Tally, drift_edges
+
+ALPHA = 0.05
+DRIFT_PRIOR = 0.25
+"""Standard deviation of ln r in the prior of a drift: small ones are looked for."""
+
+NEVER = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The judged value and what is proved of it."""
+
+    observed: float | None
+    candidate: float | None
+    stable: float | None
+    interval: Interval | None
+    meets: bool
+    """Whether it is proved to be on the good side of the target."""
+    breaches: bool
+    """Whether it is proved to be on the bad side of the limit."""
+    note: str = ""
+    """What keeps the evidence from being as sharp as it could be."""
+
+
+UNKNOWN = Measured(None, None, None, None, meets=False, breaches=False)
+
+
+def value_of(objective: Objective, arm: Arm) -> float | None:
+    """The value of one arm by itself; None without requests."""
+    requests = arm.requests
+    if requests <= 0:
+        return None
+    if objective.ratio:
+        return arm.bad / requests
+    if objective.quantile:
+        known = arm.histogram(objective.quantile.scale)
+        return quantile.estimate(known.edges, known.counts, objective.quantile.q)
+    if objective.score:
+        return arm.values[0] / requests
+    if objective.pairs:
+        return (arm.values[0] - arm.values[1]) / requests
+    return correlation.estimate(arm.moments) if objective.correlation else None
+
+
+def measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA) -> Measured:
+    """What is known of an objective after a tally's ticks."""
+    dispersion = baseline.dispersion if baseline else 1.0
+    if objective.ratio:
+        if objective.compare is Compare.RATIO:
+            return _rate_ratio(objective, tally, alpha, dispersion)
+        if objective.compare is Compare.DIFFERENCE:
+            return _difference(objective, tally, alpha, dispersion)
+        return _share(objective, tally, alpha, dispersion)
+    if objective.quantile:
+        if objective.compare is Compare.DIFFERENCE:
+            return _drift(objective, tally, baseline, alpha, dispersion)
+        return _quantile(objective, tally, alpha, dispersion)
+    if objective.score:
+        chosen = _difference if objective.compare is Compare.DIFFERENCE else _share
+        return chosen(objective, tally, alpha, 1.0)
+    if objective.rate:
+        return _rate(objective, tally, alpha)
+    by_interval = _pairs if objective.pairs else _correlation
+    return by_interval(objective, tally, alpha)
+
+
+def breached(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA) -> bool:
+    """Whether a breach is proved: the part of `measured` that is wanted after every tick, and nothing else of it."""
+    dispersion = baseline.dispersion if baseline else 1.0
+    if objective.compare is Compare.ABSOLUTE and (objective.ratio or objective.score):
+        arm = tally.candidate
+        return _share_tests(objective, _events(objective, arm), arm.requests, alpha, dispersion)[1]
+    if objective.ratio and objective.compare is Compare.RATIO:
+        return _ratio_tests(objective, tally, alpha, dispersion)[1]
+    if objective.quantile and objective.compare is Compare.ABSOLUTE:
+        return _quantile_tests(objective, tally, alpha, dispersion)[1]
+    return measured(objective, tally, baseline, alpha).breaches
+
+
+def within(objective: Objective, interval: Interval) -> tuple[bool, bool]:
+    """Whether a whole interval meets the target, and whether a whole interval breaches the limit."""
+    if objective.max is not None:
+        return interval.high < objective.max, interval.low > objective.limit
+    return interval.low >= objective.target, interval.high < objective.limit
+
+
+def _share(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
+    """Method A, one arm."""
+    arm = tally.candidate
+    events, requests = _events(objective, arm), arm.requests
+    meets, breaches = _share_tests(objective, events, requests, alpha, dispersion)
+    return Measured(
+        value_of(objective, arm),
+        value_of(objective, arm),
+        value_of(objective, tally.stable),
+        proportion.interval(events, requests, alpha=alpha, dispersion=dispersion),
+        meets,
+        breaches,
+    )
+
+
+def _events(objective: Objective, arm: Arm) -> float:
+    if objective.score:
+        return min(arm.values[0], arm.requests) if arm.values else 0.0
+    return arm.bad
+
+
+def _share_tests(
+    objective: Objective, events: float, requests: float, alpha: float, dispersion: float
+) -> tuple[bool, bool]:
+    below, above = proportion.log_e_below, proportion.log_e_above
+    good, bad = (below, above) if objective.max is not None else (above, below)
+    return (
+        _shows(good, events, requests, objective.target, alpha, dispersion),
+        _shows(bad, events, requests, objective.limit, alpha, dispersion),
+    )
+
+
+Test = Callable[..., float]
+
+
+def _shows(test: Test, events: float, requests: float, p0: float, alpha: float, dispersion: float) -> bool:
+    """Whether a share is proved to lie on one side of p0. No share lies beyond 0 and 1."""
+    if not 0 < p0 < 1 or requests <= 0:
+        return False
+    return test(events, requests, p0, dispersion=dispersion) >= math.log(1 / alpha)
+
+
+def _rate_ratio(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
+    """Method B. A breach takes half of α: it is looked for on one side of a two-sided interval."""
+    mine, theirs = value_of(objective, tally.candidate), value_of(objective, tally.stable)
+    observed = mine / theirs if mine is not None and theirs else None
+    interval = tally.ratio.interval(alpha, dispersion=dispersion) if tally.ratio else None
+    return Measured(observed, mine, theirs, interval, *_ratio_tests(objective, tally, alpha, dispersion))
+
+
+def _ratio_tests(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> tuple[bool, bool]:
+    evidence = tally.ratio
+    if evidence is None:
+        return False, False
+    good, bad = evidence.log_e_below, evidence.log_e_above
+    if objective.max is None:
+        good, bad = bad, good
+    meets = good(objective.target, dispersion=dispersion) >= math.log(1 / alpha)
+    return meets, bad(objective.limit, dispersion=dispersion) >= math.log(2 / alpha)
+
+
+def _difference(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
+    """Method C."""
+    mine, theirs = value_of(objective, tally.candidate), value_of(objective, tally.stable)
+    if mine is None or theirs is None:
+        return Measured(None, mine, theirs, None, False, False)
+    interval = difference.interval(
+        _events(objective, tally.candidate),
+        tally.candidate.requests,
+        _events(objective, tally.stable),
+        tally.stable.requests,
+        alpha=alpha,
+        dispersion=dispersion,
+    )
+    return Measured(mine - theirs, mine, theirs, interval, *within(objective, interval))
+
+
+def _pairs(objective: Objective, tally: Tally, alpha: float) -> Measured:
+    """Method C on pairs."""
+    arm = tally.candidate
+    observed = value_of(objective, arm)
+    if observed is None:
+        return Measured(None, None, None, None, False, False)
+    interval = difference.paired_interval(*arm.values, alpha=alpha)
+    return Measured(observed, None, None, interval, *within(objective, interval))
+
+
+def _quantile(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
+    """Method A on the share beyond the target's bucket edge; method D for the interval.
+
+    P95 < 500 ms is the same as: at most 5 % take longer than 500 ms, if 500 ms is a bucket edge. Where it is none,
+    the next lower edge makes a pass harder, and the next higher one a breach.
+    """
+    measure = objective.quantile
+    assert measure is not None
+    known = tally.candidate.histogram(measure.scale)
+    mine, theirs = value_of(objective, tally.candidate), value_of(objective, tally.stable)
+    if not known.total:
+        return Measured(None, mine, theirs, None, False, False)
+    interval = quantile.interval(known.edges, known.counts, measure.q, alpha=alpha, dispersion=dispersion)
+    note = _edges_note(objective, *_edges(objective, known))
+    return Measured(mine, mine, theirs, interval, *_quantile_tests(objective, tally, alpha, dispersion), note)
+
+
+def _edges(objective: Objective, known: Histogram) -> tuple[float | None, float | None]:
+    """Bucket edges that stand for target and limit."""
+    if objective.max is not None:
+        return known.edge_at_most(objective.target), known.edge_at_least(objective.limit)
+    return known.edge_at_least(objective.target), known.edge_at_most(objective.limit)
+
+
+def _quantile_tests(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> tuple[bool, bool]:
+    measure = objective.quantile
+    assert measure is not None
+    known = tally.candidate.histogram(measure.scale)
+    target, limit = _edges(objective, known)
+    good, bad = proportion.log_e_below, proportion.log_e_above
+    if objective.max is None:
+        good, bad = bad, good
+    beyond = 1 - measure.q
+
+    def shows(test: Test, edge: float | None) -> bool:
+        return edge is not None and _shows(test, known.above(edge), known.total, beyond, alpha, dispersion)
+
+    return shows(good, target), shows(bad, limit)
+
+
+def _edges_note(objective: Objective, target: float | None, limit: float | None) -> str:
+    if target is None:
+        return f"the histogram has no bucket edge on the good side of {objective.target:g}{objective.unit}"
+    if not math.isclose(target, objective.target):
+        return f"judged at the bucket edge {target:g}{objective.unit}, next to the target"
+    if limit is None:
+        return f"the histogram has no bucket edge beyond {objective.limit:g}{objective.unit}: no breach can be seen"
+    return ""
+
+
+def _drift(
+    objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float, dispersion: float
+) -> Measured:
+    """Method B on the requests beyond τ (stable) and τ + allowed drift (candidate), or method D: each has half of α."""
+    measure = objective.quantile
+    assert measure is not None
+    mine, theirs = value_of(objective, tally.candidate), value_of(objective, tally.stable)
+    if mine is None or theirs is None:
+        return Measured(None, mine, theirs, None, False, False)
+    slow, fast = tally.candidate.histogram(measure.scale), tally.stable.histogram(measure.scale)
+    interval = quantile.difference_interval(slow.edges, slow.counts, fast.edges, fast.counts, measure.q, alpha=alpha)
+    edges = drift_edges(objective, tally, baseline.edge if baseline else None)
+    passed, breached = tally.ratio, tally.ratio_for_breach
+    meets, breaches = within(objective, interval)
+    if edges is None or passed is None or breached is None:
+        note = "no bucket edge of the stable version's histogram fits: only the difference of quantiles is judged"
+        return Measured(mine - theirs, mine, theirs, interval, meets, breaches, note)
+    shape = {"prior_scale": DRIFT_PRIOR, "dispersion": dispersion}
+    meets = meets or passed.log_e_below(1.0, **shape) >= math.log(2 / alpha)
+    breaches = breaches or breached.log_e_above(1.0, **shape) >= math.log(2 / alpha)
+    unit = objective.unit
+    note = f"more than {edges.for_pass:g}{unit} against more than {edges.stable:g}{unit}"
+    if not edges.is_exact:
+        note += ", where a pass is harder to prove than needed: no bucket edge at the allowed drift"
+    return Measured(mine - theirs, mine, theirs, interval, meets, breaches, note)
+
+
+def _rate(objective: Objective, tally: Tally, alpha: float) -> Measured:
+    """Method E."""
+    mine = tally.candidate.requests / tally.seconds if tally.seconds else None
+    theirs = tally.stable.requests / tally.seconds if tally.seconds else None
+    if tally.rate is None:
+        return Measured(mine, mine, theirs, None, False, False)
+    interval = tally.rate.interval(alpha)
+    return Measured(mine, mine, theirs, interval, *within(objective, interval))
+
+
+def _correlation(objective: Objective, tally: Tally, alpha: float) -> Measured:
+    """Method F."""
+    observed = value_of(objective, tally.candidate)
+    if observed is None:
+        return Measured(None, None, None, None, False, False)
+    interval = correlation.interval(tally.candidate.moments, alpha=alpha)
+    return Measured(observed, observed, None, interval, *within(objective, interval))

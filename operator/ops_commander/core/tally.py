@@ -1,0 +1,150 @@
+"""What has been counted of one objective since a step began: the numbers that a verdict is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from ops_commander.api.policy import Compare, Objective
+from ops_commander.core.counters import Increments, Moment, Span
+from ops_commander.core.histograms import Histogram, histogram
+from ops_commander.core.statistics.interval import Interval
+from ops_commander.core.statistics.rate import RateEvidence
+from ops_commander.core.statistics.ratio import RatioEvidence
+
+Key = TypeVar("Key", float, Span, Moment)
+
+PAIR_QUERIES = 3
+"""Wins, losses and ties: only pairs have three."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What the counters of one arm have gained since the step began."""
+
+    values: tuple[float, ...] = ()
+    """By query, in the objective's order."""
+    buckets: Mapping[float, float] = field(default_factory=dict)
+    spans: Mapping[Span, float] = field(default_factory=dict)
+    moments: Mapping[Moment, float] = field(default_factory=dict)
+
+    def plus(self, gained: Sequence[Increments]) -> Arm:
+        last = gained[-1]
+        old = self.values or (0.0,) * len(gained)
+        return Arm(
+            tuple(value + item.value for value, item in zip(old, gained, strict=True)),
+            _added(self.buckets, last.buckets),
+            _added(self.spans, last.spans),
+            _added(self.moments, last.moments),
+        )
+
+    def since(self, earlier: Arm) -> Arm:
+        old = earlier.values or (0.0,) * len(self.values)
+        return Arm(
+            tuple(value - before for value, before in zip(self.values, old, strict=True)),
+            _added(self.buckets, earlier.buckets, -1),
+            _added(self.spans, earlier.spans, -1),
+            _added(self.moments, earlier.moments, -1),
+        )
+
+    def histogram(self, scale: float) -> Histogram:
+        return histogram(self.buckets, self.spans, scale)
+
+    @property
+    def bad(self) -> float:
+        """Events of a ratio; never more than the requests that they are a part of."""
+        return min(self.values[0], self.values[1]) if self.values else 0.0
+
+    @property
+    def requests(self) -> float:
+        """What the counter of requests has gained, whatever the measure."""
+        if self.moments:
+            return self.moments.get((0, 0), 0.0)
+        if self.buckets or self.spans:
+            return max((0.0, *self.buckets.values())) + sum(self.spans.values())
+        if len(self.values) == PAIR_QUERIES:
+            return sum(self.values)
+        return self.values[-1] if self.values else 0.0
+
+
+def _added(old: Mapping[Key, float], more: Mapping[Key, float], sign: int = 1) -> Mapping[Key, float]:
+    return old if not more else {key: old.get(key, 0.0) + sign * more.get(key, 0.0) for key in {**old, **more}}
+
+
+EMPTY = Arm()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """All that a verdict is made of."""
+
+    first: datetime | None = None
+    """The origin: requests count that were made after it."""
+    last: datetime | None = None
+    """The latest tick that was counted."""
+    ticks: int = 0
+    candidate: Arm = EMPTY
+    stable: Arm = EMPTY
+    split: tuple[float, float] = (0.0, 0.0)
+    """Requests of candidate and stable on ticks that saw both."""
+    ratio: RatioEvidence | None = None
+    """Events of both arms against each other: of a ratio, or of requests slower than the drift allows."""
+    ratio_for_breach: RatioEvidence | None = None
+    """The same where the bucket edge for a breach is another than that for a pass."""
+    rate: RateEvidence | None = None
+    common: Interval | None = None
+    """What all intervals so far have in common."""
+    contradicted: bool = False
+    """Whether they have nothing in common: then the model behind them does not hold."""
+    recent: tuple[Arm, ...] = ()
+    """The candidate at the latest ticks, oldest first."""
+
+    @property
+    def seconds(self) -> float:
+        return (self.last - self.first).total_seconds() if self.first and self.last else 0.0
+
+
+NOTHING = Tally()
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEdges:
+    """Where both arms are counted to see whether the candidate's quantile has drifted.
+
+    If the candidate is slower by no more than `allowed`, then P(candidate > edge + allowed) ≤ P(stable > edge). Where
+    edge + allowed is no bucket edge, the next lower one makes a pass harder and the next higher one a breach.
+    """
+
+    stable: float
+    """τ: fixed before the deployment, next to the stable version's quantile."""
+    for_pass: float
+    for_breach: float
+
+    @property
+    def is_exact(self) -> bool:
+        return self.for_pass == self.for_breach
+
+    @classmethod
+    def of(cls, known: Histogram, edge: float, allowed: float, breach: float) -> DriftEdges | None:
+        """None where the histogram has no edge that could serve."""
+        for_pass, for_breach = known.edge_at_most(edge + allowed), known.edge_at_least(edge + breach)
+        if edge not in known.edges or for_pass is None or for_breach is None or for_pass < edge:
+            return None
+        return cls(edge, for_pass, for_breach)
+
+
+def above(known: Histogram, edge: float) -> float:
+    """Observations above an edge; none where nothing was observed at all."""
+    return known.above(edge) if known.total else 0.0
+
+
+def drift_edges(objective: Objective, tally: Tally, edge: float | None) -> DriftEdges | None:
+    """Where drift is measured, by the edges that the stable version's histogram has."""
+    if objective.quantile is None or objective.compare is not Compare.DIFFERENCE or edge is None:
+        return None
+    if objective.max is None:
+        return None
+    known = tally.stable.histogram(objective.quantile.scale)
+    return DriftEdges.of(known, edge, objective.max, objective.limit)

@@ -1,0 +1,139 @@
+"""One objective in one step: every tick since the step began, counted once.
+
+A trial is fed ticks in their order, live or from a range query; the same ticks give the same tally, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from ops_commander.api.policy import Compare, Objective
+from ops_commander.api.v1alpha1 import BaselineStatus
+from ops_commander.core import measures
+from ops_commander.core.counters import ArmCounters, Increments
+from ops_commander.core.samples import PodSamples
+from ops_commander.core.statistics.rate import RateEvidence
+from ops_commander.core.statistics.ratio import RatioEvidence
+from ops_commander.core.tally import NOTHING, Arm, Tally, above, drift_edges
+
+RECENT_TICKS = 12
+"""Ticks whose value makes the trend; also how often intervals are held against each other."""
+
+CAP_OVER_TARGET = 1.5
+"""Rates above this multiple of the limit count as this much: it makes a pass no easier and the interval narrower."""
+
+
+@dataclass
+class Trial:
+    """Counts the ticks of one objective in one step."""
+
+    objective: Objective
+    origin: datetime
+    """From this tick on it counts."""
+    baseline: BaselineStatus | None = None
+    """The stable version before the deployment."""
+    tally: Tally = NOTHING
+    fresh_at: datetime | None = None
+    """The latest tick at which every arm that is judged was seen, before the origin too."""
+    seen_at: datetime | None = None
+    """The latest tick that was answered, with or without rows."""
+    _arms: tuple[ArmCounters, ArmCounters] = field(init=False)
+    _waiting: float = 0.0
+    """Candidate's requests since the last tick that saw both arms."""
+    _window: tuple[datetime, float] | None = None
+
+    def __post_init__(self) -> None:
+        pairs = self.objective.pairs is not None
+        self._arms = (ArmCounters(pairs), ArmCounters(pairs))
+
+    @property
+    def needs_stable(self) -> bool:
+        return self.objective.compare is not Compare.ABSOLUTE and self.objective.pairs is None
+
+    def advance(self, at: datetime, candidate: Sequence[PodSamples], stable: Sequence[PodSamples]) -> None:
+        """One more tick, later than those before. A tick that lacks an arm is left out for both: counters catch up."""
+        mine, theirs = self._arms
+        self.seen_at = at
+        sees_candidate, sees_stable = bool(mine.pods(candidate)), bool(theirs.pods(stable))
+        if sees_candidate and (sees_stable or not self.needs_stable):
+            self.fresh_at = at
+        if self.tally.first is None:
+            if at >= self.origin and (sees_candidate or sees_stable):
+                mine.start(at, candidate)
+                theirs.start(at, stable)
+                self.tally = replace(self.tally, first=at, last=at)
+            else:
+                mine.look(at, candidate)
+                theirs.look(at, stable)
+            return
+        if not sees_candidate or (self.needs_stable and not sees_stable):
+            return
+        gained = mine.advance(at, candidate)
+        before = theirs.advance(at, stable) if sees_stable else ()
+        self._count(at, gained, before)
+
+    def _count(self, at: datetime, mine: tuple[Increments, ...], theirs: tuple[Increments, ...]) -> None:
+        old = self.tally
+        candidate = old.candidate.plus(mine)
+        stable = old.stable.plus(theirs) if theirs else old.stable
+        gained, other = candidate.since(old.candidate), stable.since(old.stable)
+        self._waiting += gained.requests
+        split = old.split
+        if theirs:
+            split = (split[0] + self._waiting, split[1] + other.requests)
+            self._waiting = 0.0
+        tally = replace(
+            old,
+            last=at,
+            ticks=old.ticks + 1,
+            candidate=candidate,
+            stable=stable,
+            split=split,
+            recent=(*old.recent, candidate)[-RECENT_TICKS - 1 :],
+        )
+        tally = self._with_ratio(tally, gained, other)
+        self.tally = self._held_together(self._with_rate(tally, at, gained.requests))
+
+    def _held_together(self, tally: Tally) -> Tally:
+        """Intervals that exclude each other: the value moved, and no single one is behind all ticks."""
+        if tally.ticks % RECENT_TICKS or tally.contradicted or self.objective.rate:
+            return tally
+        interval = measures.measured(self.objective, tally, self.baseline).interval
+        if interval is None:
+            return tally
+        common = interval if tally.common is None else tally.common.intersect(interval)
+        return replace(tally, common=common, contradicted=common is None)
+
+    def _with_ratio(self, tally: Tally, mine: Arm, theirs: Arm) -> Tally:
+        objective = self.objective
+        if objective.ratio and objective.compare is Compare.RATIO:
+            evidence = tally.ratio or RatioEvidence.empty()
+            added = evidence.add(mine.bad, mine.requests, theirs.bad, theirs.requests)
+            return replace(tally, ratio=added)
+        edges = drift_edges(objective, tally, self.baseline.edge if self.baseline else None)
+        if edges is None or objective.quantile is None:
+            return tally
+        scale = objective.quantile.scale
+        fast, slow = theirs.histogram(scale), mine.histogram(scale)
+        for_pass = tally.ratio or RatioEvidence.empty()
+        for_breach = tally.ratio_for_breach or RatioEvidence.empty()
+        behind = above(fast, edges.stable)
+        passed = for_pass.add(above(slow, edges.for_pass), slow.total, behind, fast.total)
+        breached = for_breach.add(above(slow, edges.for_breach), slow.total, behind, fast.total)
+        return replace(tally, ratio=passed, ratio_for_breach=breached)
+
+    def _with_rate(self, tally: Tally, at: datetime, requests: float) -> Tally:
+        rate = self.objective.rate
+        if rate is None:
+            return tally
+        started, counted = self._window or (tally.first or at, 0.0)
+        counted += requests
+        elapsed = at - started
+        if elapsed < max(rate.window, timedelta(seconds=1)):
+            self._window = (started, counted)
+            return tally
+        self._window = (at, 0.0)
+        evidence = tally.rate or RateEvidence.empty(self.objective.limit * CAP_OVER_TARGET)
+        return replace(tally, rate=evidence.add(counted / elapsed.total_seconds()))

@@ -1,0 +1,76 @@
+"""Reads ticks that have passed: of one rollout alone, so that the cost grows with what it has missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Protocol
+
+from ops_commander.api.policy import Objective
+from ops_commander.core import baseline, promql
+from ops_commander.core.samples import Owner, Reading, tick_at_or_before
+from ops_commander.core.snapshot import Baseline
+
+PARALLEL_READS = 4
+"""Fewer than a server's connections: history never holds up the present tick."""
+
+MOST_BASELINE_TICKS = 720
+
+
+class MetricSource(Protocol):
+    """A Prometheus server."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def query(self, promql: str, at: datetime) -> Reading: ...
+
+    async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]: ...
+
+
+@dataclass
+class History:
+    """Range queries that are scoped to the pods of one rollout."""
+
+    interval: timedelta
+    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_READS))
+
+    async def read(
+        self, source: MetricSource, queries: Iterable[str], owners: Sequence[Owner], start: datetime, end: datetime
+    ) -> dict[str, list[Reading]]:
+        """Every tick from start to end, by query. Raises QueryError."""
+
+        async def one(query: str, owner: Owner) -> list[Reading]:
+            async with self._turn:
+                scoped = promql.scoped(query, namespace=owner[0], pod_prefix=owner[1])
+                return await source.query_range(scoped, start, end, self.interval)
+
+        async def both(query: str) -> tuple[str, list[Reading]]:
+            arms = await asyncio.gather(*(one(query, owner) for owner in owners))
+            return query, [_merged(together) for together in zip(*arms, strict=True)]
+
+        return dict(await asyncio.gather(*map(both, sorted(set(queries)))))
+
+    async def baseline(
+        self, source: MetricSource, objectives: Sequence[Objective], stable: Owner, window: timedelta, now: datetime
+    ) -> Baseline:
+        """What the stable version showed of each objective up to now. Raises QueryError."""
+        end = tick_at_or_before(now, self.interval)
+        start = end - min(window, MOST_BASELINE_TICKS * self.interval) // self.interval * self.interval
+        queries = [query for objective in objectives for query in objective.queries]
+        readings: Mapping[str, Sequence[Reading]] = await self.read(source, queries, [stable], start, end)
+        found = (baseline.summarised(objective, readings, stable) for objective in objectives if objective.queries)
+        return Baseline(tuple(item for item in found if item is not None))
+
+
+def _merged(readings: Sequence[Reading]) -> Reading:
+    return Reading(readings[0].at, {owner: pods for reading in readings for owner, pods in reading.rows.items()})
+
+
+@lru_cache(maxsize=4096)
+def for_all(query: str) -> str:
+    """The query as it is asked for all rollouts together."""
+    return promql.unscoped(query)
