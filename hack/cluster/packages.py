@@ -257,7 +257,7 @@ def ensure_command_line_tools() -> None:
 def ensure_test_programs() -> None:
     """Put what the integration tests start into the bin folder, and the CRDs into share/gateway-api."""
     ensure_command_line_tools()
-    for name in ("etcd", "kube-apiserver"):
+    for name in ("etcd", "kube-apiserver", "prometheus"):
         publish(go_program(name), bin_folder() / name)
     crds = gateway_api_crds()
     publish(crds, cache() / "share" / "gateway-api" / crds.name)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from hack.render import helm
+from ops_commander.adapters.prometheus_servers import PrometheusServers
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "ops-commander"
@@ -257,6 +259,7 @@ class TestPods:
             "OPS_COMMANDER_LEASE_NAME": "ops-commander",
             "OPS_COMMANDER_NAMESPACES": "",
             "OPS_COMMANDER_PROMETHEUS_URL": "http://prometheus-operated.monitoring.svc:9090",
+            "OPS_COMMANDER_SCRAPE_INTERVAL": "15s",
             "OPS_COMMANDER_MLFLOW_URL": "https://mlflow.example.com",
             "OPS_COMMANDER_HTTP_PORT": "8080",
             "OPS_COMMANDER_POLL_INTERVAL": "5s",
@@ -297,6 +300,64 @@ class TestPods:
         assert monitor.items() <= only(objects, "Service")["metadata"]["labels"].items()
         peers = policy["ingress"][0]["from"]
         assert peers[-1]["podSelector"]["matchLabels"].items() <= test
+
+
+class TestPrometheusServers:
+    TWO = [
+        *("prometheus.config.servers[0].name=a", "prometheus.config.servers[0].url=http://a:9090"),
+        *("prometheus.config.servers[0].namespaces[0]=team-*", "prometheus.config.servers[0].scrapeInterval=30s"),
+        "prometheus.config.servers[0].auth.bearerTokenFile=/etc/ops-commander/secrets/a/token",
+        *("prometheus.config.servers[1].name=b", "prometheus.config.servers[1].url=http://b:9090"),
+    ]
+
+    def test_a_config_is_mounted_and_the_operator_understands_it(self, tmp_path: Path) -> None:
+        objects = template(*self.TWO)
+        (key, text), *_ = only(objects, "ConfigMap")["data"].items()
+        pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+        (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "prometheus"]
+        (volume,) = [each for each in pod["volumes"] if each["name"] == "prometheus"]
+        assert volume["configMap"]["name"] == only(objects, "ConfigMap")["metadata"]["name"]
+        assert mount["readOnly"] is True
+        variables = environment(objects)
+        assert variables["OPS_COMMANDER_PROMETHEUS_CONFIG"] == f"{mount['mountPath']}/{key}"
+        assert not {"OPS_COMMANDER_PROMETHEUS_URL", "OPS_COMMANDER_SCRAPE_INTERVAL"} & set(variables)
+        (tmp_path / key).write_text(text)
+        servers = PrometheusServers.of_file(tmp_path / key, timeout=timedelta(seconds=4))
+        assert [server.name for server in servers.all] == ["a", "b"]
+        assert servers.server_for("team-x") is servers.all[0] and servers.server_for("x") is servers.all[1]
+        servers.close()
+
+    def test_another_config_makes_new_pods(self) -> None:
+        def annotations(*values: str) -> Object:
+            found: Object = only(template(*values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+            return found
+
+        assert annotations(*self.TWO) != annotations(*self.TWO, "prometheus.config.servers[1].timeout=2s")
+        assert "checksum/prometheus" not in annotations()
+
+    def test_a_secret_of_the_users_serves_as_well(self) -> None:
+        objects = template("prometheus.existingSecret=servers")
+        assert not of_kind(objects, "ConfigMap")
+        (volume,) = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"][1:]
+        assert volume == {"name": "prometheus", "secret": {"secretName": "servers", "defaultMode": 0o440}}
+        assert "OPS_COMMANDER_PROMETHEUS_CONFIG" in environment(objects)
+        said = refusal(*self.TWO, "prometheus.existingSecret=servers")
+        assert "prometheus.config and prometheus.existingSecret are both set: expected one of them" in said
+
+    def test_secrets_become_files_that_only_the_operator_may_read(self) -> None:
+        pod = only(template("prometheus.secretMounts={thanos,my.ca}"), "Deployment")["spec"]["template"]["spec"]
+        assert pod["containers"][0]["volumeMounts"][1:] == [
+            {"name": "secret-0", "mountPath": "/etc/ops-commander/secrets/thanos", "readOnly": True},
+            {"name": "secret-1", "mountPath": "/etc/ops-commander/secrets/my.ca", "readOnly": True},
+        ]
+        assert [each["secret"] for each in pod["volumes"][1:]] == [
+            {"secretName": name, "defaultMode": 0o440} for name in ("thanos", "my.ca")
+        ]
+
+    def test_the_example_of_the_readme_is_understood(self, tmp_path: Path) -> None:
+        (text,) = re.findall(r"```yaml\n(prometheus:.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
+        (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(yaml.safe_load(text)["prometheus"]["config"]))
+        PrometheusServers.of_file(tmp_path / "prometheus.yaml", timeout=timedelta(seconds=4)).close()
 
 
 class TestOptions:
@@ -392,7 +453,8 @@ class TestValues:
         [
             *("replica=3", "image.registry=x", "networkPolicy.egress.dns.port=53", "log.level=loud"),
             *("pollInterval=5", "prometheus.url=prometheus:9090", "image.digest=latest", "watchNamespaces={*}"),
-            "replicas=two",
+            *("replicas=two", "prometheus.scrapeInterval=15", "prometheus.config.url=http://a"),
+            *("prometheus.config.servers[0].name=a", "prometheus.secretMounts={../a}"),
         ],
     )
     def test_what_the_schema_does_not_know_is_refused(self, value: str) -> None:

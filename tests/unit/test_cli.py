@@ -70,7 +70,9 @@ def test_flags_come_before_the_environment_and_that_before_the_defaults() -> Non
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ((), "--prometheus-url is not set: expected the URL of a Prometheus server"),
+        ((), "--prometheus-url is not set: expected the URL of a Prometheus server, or --prometheus-config"),
+        ((URL, "--prometheus-config=/a"), "--prometheus-config is '/a': expected it or --prometheus-url, not both"),
+        ((URL, "--scrape-interval=15"), "--scrape-interval: '15' is not a duration: expected a form such as 30s"),
         ((URL, "--workers=0"), "--workers is '0': expected a number above 0"),
         ((URL, "--workers=many"), "--workers is 'many': expected a number above 0"),
         ((URL, "--http-port=-1"), "--http-port is '-1': expected a number above 0"),
@@ -84,6 +86,13 @@ def test_a_wrong_flag_is_named_with_its_value_and_what_was_expected(flags: tuple
         settings_of(*flags)
 
     assert str(error.value).startswith(said)
+
+
+def test_servers_come_from_a_file_or_by_one_url() -> None:
+    settings = settings_of("--prometheus-config=/etc/prometheus.yaml", OPS_COMMANDER_PROMETHEUS_URL="")
+    assert (settings.prometheus_config, settings.prometheus_url) == ("/etc/prometheus.yaml", "")
+    settings = settings_of(URL, OPS_COMMANDER_SCRAPE_INTERVAL="30s")
+    assert (settings.prometheus_config, settings.scrape_interval) == ("", timedelta(seconds=30))
 
 
 def test_a_wrong_flag_ends_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

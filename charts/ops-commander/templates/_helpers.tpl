@@ -55,6 +55,22 @@ app.kubernetes.io/component: controller
 {{ default (include "ops-commander.fullname" .) .Values.leaderElection.leaseName }}
 {{- end }}
 
+{{/* The source of the volume with prometheus.yaml; empty where a URL is enough. */}}
+{{- define "ops-commander.prometheusVolume" -}}
+{{- with .Values.prometheus -}}
+{{- if and .config .existingSecret -}}
+{{- fail "prometheus.config and prometheus.existingSecret are both set: expected one of them" -}}
+{{- else if .existingSecret -}}
+secret:
+  secretName: {{ .existingSecret }}
+  defaultMode: 0440
+{{- else if .config -}}
+configMap:
+  name: {{ include "ops-commander.fullname" $ }}-prometheus
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* What the operator may do to the things it works on, cluster-wide or in each watched namespace. */}}
 {{- define "ops-commander.rules" -}}
 - apiGroups: [ops-commander.dev]

@@ -62,7 +62,7 @@ class Prometheus:
     """Queries run in a bounded pool of threads, each with a deadline."""
 
     def __init__(self, access: Access) -> None:
-        self._access = access
+        self.access = access
         self._timeout = access.timeout.total_seconds()
         self._turn = asyncio.Semaphore(PARALLEL_QUERIES)
         self._pool = ThreadPoolExecutor(PARALLEL_QUERIES, thread_name_prefix=f"prometheus-{access.name}")
@@ -76,11 +76,11 @@ class Prometheus:
 
     @property
     def name(self) -> str:
-        return self._access.name
+        return self.access.name
 
     @property
     def labels(self) -> PodLabels:
-        return self._access.labels
+        return self.access.labels
 
     async def query(self, promql: str, at: datetime) -> Reading:
         """The counters as they stand at a tick. Raises QueryError when there is no answer in time."""
@@ -136,7 +136,7 @@ class Prometheus:
         return {
             "timeout": f"{self._timeout * 1000:.0f}ms",
             "limit": str(most_rows),
-            "lookback_delta": _number(self._access.lookback),
+            "lookback_delta": _number(self.access.lookback),
         }
 
     async def _in_time(self, ask: Callable[[], T]) -> T:
@@ -157,7 +157,7 @@ class Prometheus:
 def _usable(ask: Callable[[], T]) -> T:
     try:
         return ask()
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise QueryError(f"the answer is not one of Prometheus: {type(error).__name__}") from error
 
 

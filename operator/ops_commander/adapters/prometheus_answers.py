@@ -82,8 +82,8 @@ def matrix(rows: Sequence[Row], start: datetime, step: timedelta, count: int, na
         series = _series(row["metric"], names)
         if series is None:
             continue
-        pod = series.owner, series.pod
-        ticks = pods.get(pod) or pods.setdefault(pod, [[] for _ in range(count)])
+        key = series.owner, series.pod
+        ticks = pods.get(key) or pods.setdefault(key, [[] for _ in range(count)])
         for moment, sample in _samples(series, row):
             ticks[round((moment - first) / pace)].append(sample)
     found: list[dict[Owner, dict[str, tuple[Sample, ...]]]] = [{} for _ in range(count)]

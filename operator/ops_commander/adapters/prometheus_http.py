@@ -150,6 +150,6 @@ def _refusal(response: requests.Response) -> str:
 def _own_words(response: requests.Response) -> str:
     try:
         said = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(said.get("error") or "") if isinstance(said, dict) else ""

@@ -78,7 +78,7 @@ def _url(text: str) -> str:
     if "@" in text:
         raise ValueError("the URL holds credentials: expected them in files, named by auth")
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
         raise ValueError(f"{text!r}: expected http:// or https://, a host and perhaps a path")
     return text
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 
 from ops_commander.api.fields import Duration, PositiveDuration, Query, Resource
-from ops_commander.api.presets import PresetName
+from ops_commander.api.presets import PRESETS, PresetName
 from ops_commander.api.v1alpha1 import API_VERSION, Name, Role, StepKind, exactly_one, rule, rules
 
 MetricName = Annotated[str, Field(min_length=1, max_length=250)]
@@ -297,24 +297,25 @@ class RolloutPolicy(Resource):
 
 
 def live_objectives(server: str = "http") -> list[Objective]:
-    """S2, S3 and S4 on the metrics of one kind of server, by its presets."""
-    return [
-        Objective(name="error-rate", slo="S3", preset=Preset(name=f"{server}/errors"), max=0.01),
+    """S2 to S5 on the metrics of one kind of server, as far as it has presets for them."""
+    errors, latency, requests = (
+        Preset.model_construct(name=f"{server}/{what}") for what in ("errors", "latency", "requests")
+    )
+    wanted = [
+        Objective(name="error-rate", slo="S3", preset=errors, max=0.01),
         Objective(
             name="error-ratio",
             slo="S5",
-            preset=Preset(name=f"{server}/errors"),
+            preset=errors,
             compare=Compare.RATIO,
             max=1.0,
             role=Role.GUARD,
         ),
-        Objective(
-            name="p95-latency", slo="S2", preset=Preset(name=f"{server}/latency"), max=0.5, breach=0.505, unit="s"
-        ),
+        Objective(name="p95-latency", slo="S2", preset=latency, max=0.5, breach=0.505, unit="s"),
         Objective(
             name="p95-drift",
             slo="S2",
-            preset=Preset(name=f"{server}/latency"),
+            preset=latency,
             compare=Compare.DIFFERENCE,
             max=0.005,
             unit="s",
@@ -323,13 +324,19 @@ def live_objectives(server: str = "http") -> list[Objective]:
         Objective(
             name="throughput",
             slo="S4",
-            preset=Preset(name=f"{server}/requests"),
+            preset=requests,
             min=100.0,
             unit="req/s",
             steps=[StepKind.SHADOW, StepKind.FULL],
             on_breach=OnBreach.HOLD,
         ),
     ]
+    return [objective for objective in wanted if objective.preset and objective.preset.name in PRESETS]
+
+
+def servers() -> list[str]:
+    """Kinds of server that a policy can be written for by their presets alone."""
+    return [name.removesuffix("/errors") for name in PRESETS if name.endswith("/errors")]
 
 
 def run_objectives() -> list[Objective]:
@@ -353,7 +360,8 @@ def run_objectives() -> list[Objective]:
                 interval=RunInterval(low="improvement_low/*", high="improvement_high/*"),
                 artifact="evaluation/improvement.json",
             ),
-            min=0.0,
+            min=1e-6,  # above 0: an interval that reaches 0 proves no gain
+            breach=0.0,
         ),
         Objective(
             name="ablation-drop",

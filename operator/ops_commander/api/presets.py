@@ -135,9 +135,7 @@ PRESETS: Final[dict[str, Share | Latency | Throughput]] = {
     ),
     "triton/latency": Latency("nv_inference_first_response_histogram_ms_bucket", _MILLISECONDS),
     "triton/requests": Throughput('{__name__=~"nv_inference_request_(success|failure)"}'),
-    "vllm/errors": Share(
-        f'http_requests_total{{status=~"5..", {_VLLM_HTTP}}}', f"http_requests_total{{{_VLLM_HTTP}}}"
-    ),
+    "vllm/errors": Share(f'http_requests_total{{status=~"5..", {_VLLM_HTTP}}}', f"http_requests_total{{{_VLLM_HTTP}}}"),
     "vllm/latency": _vllm("e2e_request_latency"),
     "vllm/requests": Throughput('vllm:request_success_total{finished_reason!~"abort|error"}'),
     "vllm/queue-time": _vllm("request_queue_time"),

@@ -589,6 +589,23 @@ class FeasibilityStatus(Resource):
     """What could decide it."""
 
 
+class Transition(Resource):
+    """A change of a deployment's state: what a replay is held against."""
+
+    at: Time
+    """When it was decided."""
+    rule: str
+    """The rule that decided it."""
+    step: int
+    """Place of its step in `spec.steps`, from 0."""
+    state: StepState | None = None
+    """The state that it led to; absent where the deployment ended."""
+    tick: Time | None = None
+    """The latest tick that all of its objectives had by then."""
+    observing_since: Time | None = None
+    """Since when the process that decided it had been looking at metrics."""
+
+
 class DeploymentStatus(Resource):
     """The attempt to bring one revision to all traffic."""
 
@@ -610,12 +627,20 @@ class DeploymentStatus(Resource):
     """Why it ended so, in one word."""
     run_id: str | None = None
     """MLflow run of its model, from `spec.model`."""
+    stable_revision: str | None = None
+    """Revision that it is held against."""
+    stable_version: str | None = None
+    """Version of that one's model."""
+    stable_run_id: str | None = None
+    """MLflow run of that one's model, where known."""
     restarts_at_start: int = 0
     """Container restarts of the candidate before its first traffic."""
     baseline: list[BaselineStatus] = []
     """The stable version before it, by objective."""
     steps: list[StepRecord] = []
     """Steps entered so far, in order."""
+    transitions: list[Transition] = []
+    """Changes of its state so far, in order; the latest 200."""
 
 
 class TrafficStatus(Resource):

@@ -60,9 +60,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 def _one_of_prometheus(values: Mapping[str, object]) -> None:
     url, config = values.get("prometheus_url"), values.get("prometheus_config")
     if not url and not config:
-        raise ValueError(
-            "--prometheus-url is not set: expected the URL of a Prometheus server, or --prometheus-config with a file"
-        )
+        raise ValueError("--prometheus-url is not set: expected the URL of a Prometheus server, or --prometheus-config")
     if url and config:
         raise ValueError(f"--prometheus-config is {config!r}: expected it or --prometheus-url, not both")
 

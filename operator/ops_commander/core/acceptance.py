@@ -74,12 +74,12 @@ def _route(snapshot: Snapshot) -> list[Check]:
     return [Check("route", True, "RouteUsable", f"HTTPRoute {routes.route_name(snapshot)}")]
 
 
-def query_problem(policy: RolloutPolicySpec) -> str | None:
+def query_problem(policy: RolloutPolicySpec, labels: promql.PodLabels = promql.DEFAULT_LABELS) -> str | None:
     """What is wrong with a query that the policy's author wrote; presets are ours."""
     for number, objective in enumerate(policy.objectives):
         for query in objective.queries:
             try:
-                promql.check(query)
+                promql.check(query, labels)
             except promql.QueryProblem as problem:
                 return f"spec.objectives[{number}] ({objective.name}) has the query {query!r}: {problem}"
     return None

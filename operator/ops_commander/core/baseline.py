@@ -28,7 +28,7 @@ def summarised(objective: Objective, readings: Mapping[str, Sequence[Reading]], 
         return None
     whole = Arm()
     for _, arm in arms:
-        whole = _joined(whole, arm)
+        whole = whole.joined(arm)
     if whole.requests <= 0:
         return None
     edge = _edge(objective, whole)
@@ -68,17 +68,6 @@ def _gains(objective: Objective, per_query: Sequence[Sequence[Reading]], owner: 
             gained.append(((at - last).total_seconds(), Arm().plus(counters.advance(at, samples))))
         last = at
     return gained
-
-
-def _joined(whole: Arm, more: Arm) -> Arm:
-    nothing = (0.0,) * len(more.values)
-    old = whole.values or nothing
-    return Arm(
-        tuple(value + gained for value, gained in zip(old, more.values, strict=True)),
-        {key: whole.buckets.get(key, 0.0) + more.buckets.get(key, 0.0) for key in {**whole.buckets, **more.buckets}},
-        {key: whole.spans.get(key, 0.0) + more.spans.get(key, 0.0) for key in {**whole.spans, **more.spans}},
-        {key: whole.moments.get(key, 0.0) + more.moments.get(key, 0.0) for key in {**whole.moments, **more.moments}},
-    )
 
 
 def _dispersion(objective: Objective, edge: float | None, ticks: list[Arm]) -> float:

@@ -79,10 +79,10 @@ class ArmCounters:
 
     def _gained(self, number: int, samples: PodSamples) -> Increments:
         gains = _Gains()
-        for pod, rows in samples.items():
+        for pod in sorted(samples):  # sums of fractions depend on the order
             if pod not in self._seen:
                 continue  # its requests are not counted, so neither are its errors
-            for sample in rows:
+            for sample in samples[pod]:
                 key = (number, pod, sample.series)
                 gains.add(self._last.get(key), sample)
                 self._last[key] = sample

@@ -9,6 +9,7 @@ from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core import names, story
 from ops_commander.core.changes import LOOK_AGAIN, Change, Occurrence
 from ops_commander.core.desired import Action, SetFinalizers, actions_for, removal_actions, with_traffic
+from ops_commander.core.journal import with_transition
 from ops_commander.core.noted import noted
 from ops_commander.core.rules import RULES
 from ops_commander.core.situation import Situation
@@ -40,7 +41,7 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
     observed, seen = noted(snapshot, now)
     situation = Situation(observed, now)
     change = _first_answer(situation)
-    status = with_traffic(situation, change.status)
+    status = with_traffic(situation, with_transition(situation, change))
     urgent, actions = actions_for(situation, status)
     status = story.told(situation, change, status)
     return Decision(

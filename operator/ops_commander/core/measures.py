@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ops_commander.api.policy import Compare, Objective
 from ops_commander.api.v1alpha1 import BaselineStatus
@@ -14,10 +14,16 @@ from ops_commander.core.statistics.interval import Interval
 from ops_commander.core.tally import Arm, Tally, drift_edges
 
 ALPHA = 0.05
+LATE_ALPHA = 0.01
+"""What the short memory may add to the false alarms of a step."""
+
 DRIFT_PRIOR = 0.25
 """Standard deviation of ln r in the prior of a drift: small ones are looked for."""
 
 NEVER = -math.inf
+
+Proof = tuple[float, float]
+"""ln E for: the target is met; the limit is breached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,9 @@ class Measured:
     """Whether it is proved to be on the bad side of the limit."""
     note: str = ""
     """What keeps the evidence from being as sharp as it could be."""
+    log_e: float | None = None
+    """ln E of the test that meets the target, where the target has a test of its own: it is sharper than the interval,
+    which has no target in mind."""
 
 
 UNKNOWN = Measured(None, None, None, None, meets=False, breaches=False)
@@ -57,7 +66,19 @@ def value_of(objective: Objective, arm: Arm) -> float | None:
 
 
 def measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA) -> Measured:
-    """What is known of an objective after a tally's ticks."""
+    """What is known of an objective after a tally's ticks.
+
+    A breach that only the short memory shows is told with the numbers of that.
+    """
+    known = _measured(objective, tally, baseline, alpha)
+    if known.breaches or tally.late is None or not _breached_late(objective, tally, baseline):
+        return known
+    late = _measured(objective, tally.late, baseline, alpha)
+    since = f"counted since {tally.late.first:%H:%M:%S} alone: the whole step has {known.observed:.4g}"
+    return replace(late, meets=False, breaches=True, note=since)
+
+
+def _measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float) -> Measured:
     dispersion = baseline.dispersion if baseline else 1.0
     if objective.ratio:
         if objective.compare is Compare.RATIO:
@@ -80,15 +101,34 @@ def measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None
 
 def breached(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA) -> bool:
     """Whether a breach is proved: the part of `measured` that is wanted after every tick, and nothing else of it."""
+    proof = _breach_proof(objective, tally, baseline)
+    if proof is None:
+        return measured(objective, tally, baseline, alpha).breaches
+    share = 2 if objective.compare is Compare.RATIO else 1
+    return proof >= math.log(share / alpha) or _breached_late(objective, tally, baseline)
+
+
+def _breach_proof(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> float | None:
+    """ln E for a breach, of the measures that have a test for it; None of the others."""
     dispersion = baseline.dispersion if baseline else 1.0
     if objective.compare is Compare.ABSOLUTE and (objective.ratio or objective.score):
         arm = tally.candidate
-        return _share_tests(objective, _events(objective, arm), arm.requests, alpha, dispersion)[1]
+        return _share_proof(objective, _events(objective, arm), arm.requests, dispersion)[1]
     if objective.ratio and objective.compare is Compare.RATIO:
-        return _ratio_tests(objective, tally, alpha, dispersion)[1]
+        return _ratio_proof(objective, tally, dispersion)[1]
     if objective.quantile and objective.compare is Compare.ABSOLUTE:
-        return _quantile_tests(objective, tally, alpha, dispersion)[1]
-    return measured(objective, tally, baseline, alpha).breaches
+        return _quantile_proof(objective, tally, dispersion)[1]
+    return None
+
+
+def _breached_late(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> bool:
+    """Whether the short memory proves a breach. Its j-th beginning has LATE_ALPHA·6/(π·j)² of α, so all of them
+    together have no more than LATE_ALPHA."""
+    if tally.late is None:
+        return False
+    proof = _breach_proof(objective, tally.late, baseline)
+    alpha = LATE_ALPHA * 6 / (math.pi * tally.beginnings) ** 2
+    return proof is not None and proof >= math.log(1 / alpha)
 
 
 def within(objective: Objective, interval: Interval) -> tuple[bool, bool]:
@@ -102,15 +142,16 @@ def _share(objective: Objective, tally: Tally, alpha: float, dispersion: float) 
     """Method A, one arm."""
     arm = tally.candidate
     events, requests = _events(objective, arm), arm.requests
-    meets, breaches = _share_tests(objective, events, requests, alpha, dispersion)
-    return Measured(
-        value_of(objective, arm),
-        value_of(objective, arm),
-        value_of(objective, tally.stable),
-        proportion.interval(events, requests, alpha=alpha, dispersion=dispersion),
-        meets,
-        breaches,
-    )
+    proof = _share_proof(objective, events, requests, dispersion)
+    interval = proportion.interval(events, requests, alpha=alpha, dispersion=dispersion)
+    mine = value_of(objective, arm)
+    return _decided(proof, Measured(mine, mine, value_of(objective, tally.stable), interval, False, False), alpha)
+
+
+def _decided(proof: Proof, known: Measured, alpha: float, *, breach_alpha: float | None = None) -> Measured:
+    """With the verdicts that the proofs carry at level α."""
+    meets, breaches = proof[0] >= math.log(1 / alpha), proof[1] >= math.log(1 / (breach_alpha or alpha))
+    return replace(known, meets=meets, breaches=breaches, log_e=proof[0] if proof[0] > NEVER else None)
 
 
 def _events(objective: Objective, arm: Arm) -> float:
@@ -119,25 +160,21 @@ def _events(objective: Objective, arm: Arm) -> float:
     return arm.bad
 
 
-def _share_tests(
-    objective: Objective, events: float, requests: float, alpha: float, dispersion: float
-) -> tuple[bool, bool]:
+def _share_proof(objective: Objective, events: float, requests: float, dispersion: float) -> Proof:
     below, above = proportion.log_e_below, proportion.log_e_above
     good, bad = (below, above) if objective.max is not None else (above, below)
-    return (
-        _shows(good, events, requests, objective.target, alpha, dispersion),
-        _shows(bad, events, requests, objective.limit, alpha, dispersion),
-    )
+    kept = _log_e(good, events, requests, objective.target, dispersion)
+    return kept, _log_e(bad, events, requests, objective.limit, dispersion)
 
 
 Test = Callable[..., float]
 
 
-def _shows(test: Test, events: float, requests: float, p0: float, alpha: float, dispersion: float) -> bool:
-    """Whether a share is proved to lie on one side of p0. No share lies beyond 0 and 1."""
+def _log_e(test: Test, events: float, requests: float, p0: float, dispersion: float) -> float:
+    """ln E for a share on one side of p0. No share lies beyond 0 and 1."""
     if not 0 < p0 < 1 or requests <= 0:
-        return False
-    return test(events, requests, p0, dispersion=dispersion) >= math.log(1 / alpha)
+        return NEVER
+    return test(events, requests, p0, dispersion=dispersion)
 
 
 def _rate_ratio(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
@@ -145,18 +182,18 @@ def _rate_ratio(objective: Objective, tally: Tally, alpha: float, dispersion: fl
     mine, theirs = value_of(objective, tally.candidate), value_of(objective, tally.stable)
     observed = mine / theirs if mine is not None and theirs else None
     interval = tally.ratio.interval(alpha, dispersion=dispersion) if tally.ratio else None
-    return Measured(observed, mine, theirs, interval, *_ratio_tests(objective, tally, alpha, dispersion))
+    known = Measured(observed, mine, theirs, interval, False, False)
+    return _decided(_ratio_proof(objective, tally, dispersion), known, alpha, breach_alpha=alpha / 2)
 
 
-def _ratio_tests(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> tuple[bool, bool]:
+def _ratio_proof(objective: Objective, tally: Tally, dispersion: float) -> Proof:
     evidence = tally.ratio
     if evidence is None:
-        return False, False
+        return NEVER, NEVER
     good, bad = evidence.log_e_below, evidence.log_e_above
     if objective.max is None:
         good, bad = bad, good
-    meets = good(objective.target, dispersion=dispersion) >= math.log(1 / alpha)
-    return meets, bad(objective.limit, dispersion=dispersion) >= math.log(2 / alpha)
+    return good(objective.target, dispersion=dispersion), bad(objective.limit, dispersion=dispersion)
 
 
 def _difference(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
@@ -199,7 +236,8 @@ def _quantile(objective: Objective, tally: Tally, alpha: float, dispersion: floa
         return Measured(None, mine, theirs, None, False, False)
     interval = quantile.interval(known.edges, known.counts, measure.q, alpha=alpha, dispersion=dispersion)
     note = _edges_note(objective, *_edges(objective, known))
-    return Measured(mine, mine, theirs, interval, *_quantile_tests(objective, tally, alpha, dispersion), note)
+    known_so_far = Measured(mine, mine, theirs, interval, False, False, note)
+    return _decided(_quantile_proof(objective, tally, dispersion), known_so_far, alpha)
 
 
 def _edges(objective: Objective, known: Histogram) -> tuple[float | None, float | None]:
@@ -209,7 +247,7 @@ def _edges(objective: Objective, known: Histogram) -> tuple[float | None, float 
     return known.edge_at_least(objective.target), known.edge_at_most(objective.limit)
 
 
-def _quantile_tests(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> tuple[bool, bool]:
+def _quantile_proof(objective: Objective, tally: Tally, dispersion: float) -> Proof:
     measure = objective.quantile
     assert measure is not None
     known = tally.candidate.histogram(measure.scale)
@@ -217,12 +255,11 @@ def _quantile_tests(objective: Objective, tally: Tally, alpha: float, dispersion
     good, bad = proportion.log_e_below, proportion.log_e_above
     if objective.max is None:
         good, bad = bad, good
-    beyond = 1 - measure.q
 
-    def shows(test: Test, edge: float | None) -> bool:
-        return edge is not None and _shows(test, known.above(edge), known.total, beyond, alpha, dispersion)
+    def proof(test: Test, edge: float | None) -> float:
+        return NEVER if edge is None else _log_e(test, known.above(edge), known.total, 1 - measure.q, dispersion)
 
-    return shows(good, target), shows(bad, limit)
+    return proof(good, target), proof(bad, limit)
 
 
 def _edges_note(objective: Objective, target: float | None, limit: float | None) -> str:

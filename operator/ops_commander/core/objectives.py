@@ -23,6 +23,7 @@ MOST_DISPERSED = dispersion.CAP
 LIKE_BEFORE = 0.1
 """A recent value within this relative distance of the whole step's is no trend."""
 FEWEST_FOR_TREND = 30
+MOST_ODDS = 9999.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,8 @@ def described(objective: Objective, known: Measured, requests: float | None = No
         text += f", {requests:.0f} requests"
     if known.stable is not None:
         text += f", stable {number(known.stable)}{unit if judged_value(objective) != 'ratio' else ''}"
+    if known.meets and known.log_e is not None:
+        text += f"; shown at odds of {min(math.exp(min(known.log_e, 50.0)), MOST_ODDS):.0f} to 1"
     return f"{text}; {known.note}" if known.note else text
 
 

@@ -100,7 +100,7 @@ def _bounded(found: list[Token]) -> None:
         elif token.text in _CLOSING and not (open_ and _PAIRS[open_.pop().text] == token.text):
             raise QueryProblem(f"syntax error at character {token.start + 1}: {token.text!r} closes nothing")
         operators += token.text.lower() in _OPERATORS
-        if len(open_) > MOST_NESTING:
+        if len(open_) > MOST_NESTING and token.text != "{":
             raise QueryProblem(
                 f"brackets are nested too deeply at character {token.start + 1}: expected at most {MOST_NESTING} levels"
             )

@@ -94,13 +94,7 @@ def _known(objective: Objective, measure: RunMeasure, runs: Runs) -> tuple[Measu
     if measure.interval:
         return (*_worst_interval(objective, measure, mine),)
     if measure.exact:
-        value = _metric(mine, measure.metric)
-        interval = Interval(value, value)
-        return (
-            Measured(value, value, None, interval, *measures.within(objective, interval)),
-            None,
-            measure.metric,
-        )
+        return _exact(objective, _metric(mine, measure.metric)), None, measure.metric
     assert measure.samples is not None
     value, samples = _proportion(mine, measure.metric), _count(mine, measure.samples)
     if measure.against is None and objective.compare is not Compare.DIFFERENCE:
@@ -114,6 +108,13 @@ def _known(objective: Objective, measure: RunMeasure, runs: Runs) -> tuple[Measu
     interval = difference.interval(value * samples, samples, other * others, others)
     known = Measured(value - other, value, other, interval, *measures.within(objective, interval))
     return known, samples, measure.metric
+
+
+def _exact(objective: Objective, value: float) -> Measured:
+    """A fact that does not meet its target breaches it, unless `breach` leaves room between the two."""
+    meets, breaches = measures.within(objective, interval := Interval(value, value))
+    breaches = not meets if objective.breach is None else breaches
+    return Measured(value, value, None, interval, meets, breaches)
 
 
 def _share(objective: Objective, value: float, samples: float) -> Measured:

@@ -72,6 +72,9 @@ def _start(situation: Situation, rule: str, why: str) -> Change:
         generation=snapshot.generation,
         started_at=now,
         run_id=snapshot.spec.model.run_id,
+        stable_revision=status.stable_revision,
+        stable_version=status.stable_version,
+        stable_run_id=status.stable_run_id,
         baseline=list(snapshot.baseline.objectives) if snapshot.baseline else [],
     )
     changes = {

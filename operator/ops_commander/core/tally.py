@@ -40,6 +40,17 @@ class Arm:
             _added(self.moments, last.moments),
         )
 
+    def joined(self, more: Arm) -> Arm:
+        """Both stretches together."""
+        old = self.values or (0.0,) * len(more.values)
+        new = more.values or (0.0,) * len(old)
+        return Arm(
+            tuple(value + gained for value, gained in zip(old, new, strict=True)),
+            _added(self.buckets, more.buckets),
+            _added(self.spans, more.spans),
+            _added(self.moments, more.moments),
+        )
+
     def since(self, earlier: Arm) -> Arm:
         old = earlier.values or (0.0,) * len(self.values)
         return Arm(
@@ -100,6 +111,10 @@ class Tally:
     """Whether they have nothing in common: then the model behind them does not hold."""
     recent: tuple[Arm, ...] = ()
     """The candidate at the latest ticks, oldest first."""
+    late: Tally | None = None
+    """The same since the latest new beginning: an average since the step began hides what turns bad late."""
+    beginnings: int = 0
+    """How often `late` has begun anew."""
 
     @property
     def seconds(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from ops_commander.api.policy import Compare, Objective
 from ops_commander.api.v1alpha1 import BaselineStatus
@@ -20,6 +21,9 @@ from ops_commander.core.tally import NOTHING, Arm, Tally, above, drift_edges
 
 RECENT_TICKS = 12
 """Ticks whose value makes the trend; also how often intervals are held against each other."""
+
+LATE_TICKS = 60
+"""After so many ticks a second, short memory begins anew."""
 
 CAP_OVER_TARGET = 1.5
 """Rates above this multiple of the limit count as this much: it makes a pass no easier and the interval narrower."""
@@ -94,7 +98,24 @@ class Trial:
             recent=(*old.recent, candidate)[-RECENT_TICKS - 1 :],
         )
         tally = self._with_ratio(tally, gained, other)
+        tally = replace(tally, **self._late(old, at, gained, other))
         self.tally = self._held_together(self._with_rate(tally, at, gained.requests))
+
+    def _late(self, old: Tally, at: datetime, mine: Arm, theirs: Arm) -> dict[str, Any]:
+        """The short memory with one more tick; the first stretch is the step's own memory."""
+        late, beginnings = old.late, old.beginnings
+        if old.ticks + 1 > LATE_TICKS and (late is None or late.ticks >= LATE_TICKS):
+            late, beginnings = Tally(first=old.last), beginnings + 1
+        if late is None:
+            return {}
+        later = replace(
+            late,
+            last=at,
+            ticks=late.ticks + 1,
+            candidate=late.candidate.joined(mine),
+            stable=late.stable.joined(theirs),
+        )
+        return {"late": self._with_ratio(later, mine, theirs), "beginnings": beginnings}
 
     def _held_together(self, tally: Tally) -> Tally:
         """Intervals that exclude each other: the value moved, and no single one is behind all ticks."""

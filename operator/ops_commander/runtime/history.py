@@ -26,6 +26,9 @@ class MetricSource(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def labels(self) -> promql.PodLabels: ...
+
     async def query(self, promql: str, at: datetime) -> Reading: ...
 
     async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]: ...
@@ -45,7 +48,7 @@ class History:
 
         async def one(query: str, owner: Owner) -> list[Reading]:
             async with self._turn:
-                scoped = promql.scoped(query, namespace=owner[0], pod_prefix=owner[1])
+                scoped = promql.scoped(query, namespace=owner[0], pod_prefix=owner[1], labels=source.labels)
                 return await source.query_range(scoped, start, end, self.interval)
 
         async def both(query: str) -> tuple[str, list[Reading]]:

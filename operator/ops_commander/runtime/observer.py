@@ -18,7 +18,7 @@ from ops_commander.adapters.prometheus import QueryError
 from ops_commander.api.fields import parse_time
 from ops_commander.api.policy import DEFAULT_POLICY, RolloutPolicy, RolloutPolicySpec
 from ops_commander.api.v1alpha1 import ModelRollout
-from ops_commander.core import acceptance, manifests, names, presets
+from ops_commander.core import acceptance, manifests, names, presets, promql
 from ops_commander.core.question import owner_of_revision, question_of
 from ops_commander.core.snapshot import Baseline, Check, RunRecord, Snapshot
 from ops_commander.runtime.evidence import EvidenceBook
@@ -92,7 +92,9 @@ class Observer:
         around = await self.cluster.surroundings(
             *key, reference.name if reference else key[1], spec.policy_ref.name if spec.policy_ref else None
         )
-        policy, problem = _policy_of(rollout, around)
+        source = self.sources.server_for(key[0])
+        labels = source.labels if source else promql.DEFAULT_LABELS
+        policy, problem = _policy_of(rollout, around, labels)
         snapshot = Snapshot(
             name=key[1],
             namespace=key[0],
@@ -223,7 +225,9 @@ class Observer:
         self.book.forget(key)
 
 
-def _policy_of(rollout: ModelRollout, around: Surroundings) -> tuple[RolloutPolicySpec | None, str | None]:
+def _policy_of(
+    rollout: ModelRollout, around: Surroundings, labels: promql.PodLabels
+) -> tuple[RolloutPolicySpec | None, str | None]:
     reference = rollout.spec.policy_ref
     if reference is None:
         return presets.resolved(DEFAULT_POLICY), None
@@ -234,7 +238,7 @@ def _policy_of(rollout: ModelRollout, around: Surroundings) -> tuple[RolloutPoli
         policy = RolloutPolicy.model_validate(around.policy).spec
     except ValidationError as error:
         return None, f"RolloutPolicy {reference.name}: {describe(error)}"
-    problem = acceptance.query_problem(policy)
+    problem = acceptance.query_problem(policy, labels)
     return (None, f"RolloutPolicy {reference.name}: {problem}") if problem else (presets.resolved(policy), None)
 
 

@@ -1,0 +1,37 @@
+"""`ops-commander policy`: a RolloutPolicy with the shipped objectives, for one kind of server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import yaml
+
+from ops_commander.api.policy import RolloutPolicySpec, live_objectives, run_objectives, servers
+from ops_commander.api.v1alpha1 import API_VERSION
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", choices=servers(), default="http", help="whose metrics (default: http)")
+    parser.add_argument("--live-only", action="store_true", help="without the objectives that read MLflow runs")
+    parser.add_argument("--name", default="default", help="name of the policy (default: default)")
+    parser.add_argument("-n", "--namespace", default="", help="its namespace (default: none given)")
+    parser.set_defaults(handle=_print)
+
+
+def _print(arguments: argparse.Namespace) -> int:
+    sys.stdout.write(text(arguments.server, arguments.name, arguments.namespace, live_only=arguments.live_only))
+    return 0
+
+
+def text(server: str, name: str, namespace: str = "", *, live_only: bool = False) -> str:
+    """The policy as YAML; what has its default is left out."""
+    objectives = [*([] if live_only else run_objectives()), *live_objectives(server)]
+    spec = RolloutPolicySpec(objectives=objectives)
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": "RolloutPolicy",
+        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
+        "spec": spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+    }
+    return yaml.safe_dump(document, sort_keys=False, width=120)
