@@ -11,6 +11,10 @@ from ops_commander.api.v1alpha1 import BaselineStatus, FeasibilityStatus, Step, 
 from ops_commander.core import objectives
 from ops_commander.core.measures import ALPHA
 from ops_commander.core.statistics import proportion
+from ops_commander.core.statistics.rate import RateEvidence
+from ops_commander.core.tally import CAP_OVER_TARGET
+
+MOST_WINDOWS = 500
 
 HORIZON = 2.0
 """Added to ln(1/α) in t ≈ φ·(ln(1/α) + 2) / KL: errs on the long side (measured against simulations)."""
@@ -59,9 +63,8 @@ def _seconds(objective: Objective, baseline: BaselineStatus, candidate_rate: flo
     if candidate_rate <= 0:
         return math.inf, math.inf
     if objective.rate:
-        enough = objective.min is None or candidate_rate >= objective.min
-        windows = 12 * objective.rate.window.total_seconds()
-        return (windows, windows) if enough else (math.inf, math.inf)
+        seconds = windows_needed(objective, candidate_rate) * objective.rate.window.total_seconds()
+        return seconds, seconds  # no candidate answers more than it is asked
     needed = requests_needed(objective, baseline)
     return needed.fastest / candidate_rate, needed.expected / candidate_rate
 
@@ -92,6 +95,19 @@ def _for_drift(baseline: BaselineStatus) -> Needed:
     events = evidence * baseline.dispersion / divergence(share, 0.5) if share < 0.5 else math.inf
     fastest = evidence / divergence(0.0, 0.5) / behind
     return Needed(fastest, events / (behind + beyond))
+
+
+def windows_needed(objective: Objective, rate: float) -> float:
+    """Windows of one steady rate until it is shown; infinite where it is below the target, or too near to it."""
+    if objective.min is None or rate < objective.min:
+        return math.inf
+    cap = objective.limit * CAP_OVER_TARGET
+    evidence = RateEvidence.empty(cap)
+    for windows in range(1, MOST_WINDOWS + 1):
+        evidence = evidence.add(min(rate, cap))
+        if evidence.interval().low >= objective.min:
+            return float(windows)
+    return math.inf
 
 
 def _share_and_bound(objective: Objective, baseline: BaselineStatus) -> tuple[float, float] | None:

@@ -14,7 +14,7 @@ from ops_commander.core.statistics.interval import Interval
 from ops_commander.core.tally import Arm, Tally, drift_edges
 
 ALPHA = 0.05
-LATE_ALPHA = 0.01
+LATE_ALPHA = 0.002
 """What the short memory may add to the false alarms of a step."""
 
 DRIFT_PRIOR = 0.25
@@ -122,13 +122,16 @@ def _breach_proof(objective: Objective, tally: Tally, baseline: BaselineStatus |
 
 
 def _breached_late(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> bool:
-    """Whether the short memory proves a breach. Its j-th beginning has LATE_ALPHA·6/(π·j)² of α, so all of them
-    together have no more than LATE_ALPHA."""
+    """Whether the short memory proves a breach."""
     if tally.late is None:
         return False
     proof = _breach_proof(objective, tally.late, baseline)
-    alpha = LATE_ALPHA * 6 / (math.pi * tally.beginnings) ** 2
-    return proof is not None and proof >= math.log(1 / alpha)
+    return proof is not None and proof >= math.log(1 / late_alpha(tally.beginnings))
+
+
+def late_alpha(beginning: int) -> float:
+    """α of the short memory's j-th beginning, 6/(π·j)² of LATE_ALPHA: all of them together have no more than that."""
+    return LATE_ALPHA * 6 / (math.pi * beginning) ** 2
 
 
 def within(objective: Objective, interval: Interval) -> tuple[bool, bool]:

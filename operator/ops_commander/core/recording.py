@@ -13,19 +13,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
-from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time, format_time
+from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time, format_duration, format_time
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import DeploymentStatus, ModelRolloutSpec, ObjectiveStatus, RollbackStatus
-from ops_commander.core.samples import PodSamples, Sample
+from ops_commander.core.samples import PodSamples, Sample, tick_at_or_before
 from ops_commander.core.snapshot import RunRecord
 
 VERSION: Final = "v1alpha1"
 MOST_CHARACTERS: Final = 64 * 2**20
 """Of one line."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Place = Annotated[int, Field(ge=0, strict=True)]
 Bound = Number | Literal["+Inf", "-Inf"]
 AnyNumber = Number | Literal["NaN", "+Inf", "-Inf"]
 
@@ -97,7 +99,7 @@ class Recording(Resource):
 class SeriesLine(Resource):
     """A series, told once in the line in which it first has a value. Its number is its place in the whole file."""
 
-    query: Annotated[int, Field(ge=0)]
+    query: Place
     """Place of the query in `queries`."""
     arm: Literal["candidate", "stable"]
     """Whose pod it is."""
@@ -111,8 +113,8 @@ class SeriesLine(Resource):
     """Powers (i, j) of the sum Σ x^i·y^j."""
 
 
-Plain = tuple[Annotated[int, Field(ge=0)], Number]
-Histogram = tuple[Annotated[int, Field(ge=0)], Number, list[tuple[Bound, Bound, Number]]]
+Plain = tuple[Place, Number]
+Histogram = tuple[Place, Number, list[tuple[Bound, Bound, Number]]]
 
 
 class TickLine(Resource):
@@ -129,9 +131,9 @@ class TickLine(Resource):
 class EndLine(Resource):
     """The last line."""
 
-    ticks: Annotated[int, Field(ge=0)]
-    """How many there are."""
     kind: Literal["End"]
+    ticks: Place
+    """How many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +251,21 @@ def _check_version(line: str, name: str) -> None:
 
 def _check_header(recording: Recording, place: str) -> None:
     wanted = {query for objective in recording.policy.objectives for query in objective.queries}
+    _check_times(recording, place)
     missing = sorted(wanted - set(recording.queries))
     if missing:
         raise RecordingProblem(f"{place}: queries lacks {missing[0]!r}, which the policy asks: expected all of them")
+
+
+def _check_times(model: BaseModel, place: str, path: str = "") -> None:
+    """A time without a zone could be any time."""
+    for name, value in model:
+        for number, item in enumerate(value if isinstance(value, list) else [value]):
+            where = f"{path}{to_camel(name)}" + (f".{number}" if isinstance(value, list) else "")
+            if isinstance(item, BaseModel):
+                _check_times(item, place, f"{where}.")
+            elif isinstance(item, datetime) and item.tzinfo is None:
+                raise RecordingProblem(f"{place}: {where} is {item.isoformat()}: expected a time with its zone, or Z")
 
 
 def _parsed(adapter: TypeAdapter[Any], line: str, place: str, what: str) -> Any:
@@ -286,7 +300,7 @@ class _Decoder:
         number = 1
         for number, line in numbered:
             place = f"{self._name}:{number}"
-            if line.startswith('{"kind"'):
+            if '"kind"' in line[:100]:
                 self._check_end(_parsed(_END, line, place, "the end of a recording"), place)
                 if next(numbered, None) is not None:
                     raise RecordingProblem(f"{self._name}:{number + 1}: expected nothing after the end")
@@ -302,12 +316,7 @@ class _Decoder:
             raise RecordingProblem(f"{place}: ticks is {end.ticks}: expected {self._ticks}, as many as there are")
 
     def _tick(self, line: TickLine, place: str) -> Tick:
-        expected = None if self._last is None else self._last + self._recording.interval
-        if expected is not None and line.at != expected:
-            raise RecordingProblem(
-                f"{place}: at is {format_time(line.at)}: expected {format_time(expected)}, one interval after the tick"
-                " before"
-            )
+        self._check_order(line, place)
         self._last = line.at
         self._ticks += 1
         for series in line.series:
@@ -323,6 +332,17 @@ class _Decoder:
             sample = Sample(series.name, value[1], edge, _buckets(value), series.moment)
             arms[series.arm].add(self._recording.queries[series.query], series.pod, sample)
         return Tick(line.at, arms["candidate"].by_query(), arms["stable"].by_query())
+
+    def _check_order(self, line: TickLine, place: str) -> None:
+        _check_times(line, place)
+        interval = self._recording.interval
+        if self._last is not None and line.at != self._last + interval:
+            expected = f"{format_time(self._last + interval)}, one interval after the tick before"
+        elif tick_at_or_before(line.at, interval) != line.at:
+            expected = f"a whole multiple of {format_duration(interval)} since 1970"
+        else:
+            return
+        raise RecordingProblem(f"{place}: at is {format_time(line.at)}: expected {expected}")
 
 
 def _buckets(value: Sequence[Any]) -> tuple[tuple[float, float, float], ...] | None:

@@ -16,6 +16,9 @@ from ops_commander.core.statistics.ratio import RatioEvidence
 
 Key = TypeVar("Key", float, Span, Moment)
 
+CAP_OVER_TARGET = 1.5
+"""Rates above this multiple of the limit count as this much: it makes a pass no easier and the interval narrower."""
+
 PAIR_QUERIES = 3
 """Wins, losses and ties: only pairs have three."""
 

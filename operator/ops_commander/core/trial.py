@@ -17,16 +17,13 @@ from ops_commander.core.counters import ArmCounters, Increments
 from ops_commander.core.samples import PodSamples
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import RatioEvidence
-from ops_commander.core.tally import NOTHING, Arm, Tally, above, drift_edges
+from ops_commander.core.tally import CAP_OVER_TARGET, NOTHING, Arm, Tally, above, drift_edges
 
 RECENT_TICKS = 12
 """Ticks whose value makes the trend; also how often intervals are held against each other."""
 
 LATE_TICKS = 60
 """After so many ticks a second, short memory begins anew."""
-
-CAP_OVER_TARGET = 1.5
-"""Rates above this multiple of the limit count as this much: it makes a pass no easier and the interval narrower."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ops_commander.core.measures import late_alpha
 from ops_commander.core.statistics import correlation, mixture
 from ops_commander.core.statistics.dispersion import MIN_TICKS, index_of_dispersion
 from ops_commander.core.statistics.mixture import Side
@@ -18,6 +19,7 @@ from ops_commander.core.statistics.proportion import log_e_above_each, log_e_bel
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import LOG_RATIOS, log_likelihood
 from ops_commander.core.statistics.special import Array
+from ops_commander.core.trial import LATE_TICKS
 
 Looks = NDArray[np.bool_]
 """Of each rollout whether a look finds something; shape (rollouts, looks)."""
@@ -56,20 +58,33 @@ def clumped(random: np.random.Generator, rollouts: int, looks: int, per_second: 
     return Arm(requests.astype(float), np.minimum(events, requests).astype(float))
 
 
-def ratio_fails(candidate: Arm, baseline: Arm, dispersion: Array | float = 1.0, side: Side = Side.ABOVE) -> Looks:
-    """At which looks the ratio of events is shown to be on that side of 1."""
+def ratio_fails(
+    candidate: Arm, baseline: Arm, dispersion: Array | float = 1.0, *, threshold: float = ONE_SIDE
+) -> Looks:
+    """At which looks the candidate is shown to have more events."""
     rollouts, looks = candidate.events.shape
     total, found = np.zeros((rollouts, len(GRID))), np.zeros((rollouts, looks))
     for look in range(looks):
         counts = (candidate.events, candidate.requests, baseline.events, baseline.requests)
         total += log_likelihood(GRID, *(count[:, look, None] for count in counts))
-        found[:, look] = mixture.log_e(GRID, total / np.reshape(dispersion, (-1, 1)), 0.0, side, 1.0)
-    return found >= ONE_SIDE
+        found[:, look] = mixture.log_e(GRID, total / np.reshape(dispersion, (-1, 1)), 0.0, Side.ABOVE, 1.0)
+    return found >= threshold
 
 
-def bound_fails(candidate: Arm, bound: float) -> Looks:
+def bound_fails(candidate: Arm, bound: float, threshold: float = ABSOLUTE) -> Looks:
     x, n = candidate.events.cumsum(axis=1), candidate.requests.cumsum(axis=1)
-    return log_e_above_each(x, n, bound) >= ABSOLUTE
+    return log_e_above_each(x, n, bound) >= threshold
+
+
+def late_fails(candidate: Arm, baseline: Arm, bound: float) -> Looks:
+    """What the short memory finds besides: it begins anew every LATE_TICKS, with a smaller α each time."""
+    found = np.zeros(candidate.events.shape, dtype=bool)
+    for beginning in range(1, math.ceil(candidate.events.shape[1] / LATE_TICKS)):
+        part = slice(beginning * LATE_TICKS, (beginning + 1) * LATE_TICKS)
+        late, before = (Arm(arm.requests[:, part], arm.events[:, part]) for arm in (candidate, baseline))
+        level = math.log(1 / late_alpha(beginning))
+        found[:, part] = bound_fails(late, bound, level) | ratio_fails(late, before, threshold=level)
+    return found
 
 
 def gate_fails(random: np.random.Generator, rollouts: int, looks: int, errors: tuple[float, float]) -> Looks:
@@ -83,6 +98,8 @@ def gate_fails(random: np.random.Generator, rollouts: int, looks: int, errors: t
         | ratio_fails(candidate_errors, baseline_errors)
         | bound_fails(candidate_slow, 0.05)
         | ratio_fails(candidate_slow, baseline_slow)
+        | late_fails(candidate_errors, baseline_errors, 0.01)
+        | late_fails(candidate_slow, baseline_slow, 0.05)
     )
 
 
@@ -98,6 +115,19 @@ def test_a_rise_of_errors_from_half_a_percent_to_two_is_found_within_two_minutes
 
     assert np.median(seconds) <= 120
     assert np.isfinite(seconds).mean() >= 0.99
+
+
+def test_what_turns_bad_late_is_found_by_the_second_look() -> None:
+    random, rollouts = np.random.default_rng(20260111), 300
+    good, bad = (arm(random, rollouts, 160, 5, chance) for chance in (0.005, 0.2))
+    turned = np.where(np.arange(160) < 150, good.events, bad.events)
+    candidate = Arm(np.where(np.arange(160) < 150, good.requests, bad.requests), turned)
+    whole = bound_fails(candidate, 0.01)[:, 150:]
+    late = whole | late_fails(candidate, arm(random, rollouts, 160, 95, 0.005), 0.01)[:, 150:]
+
+    assert np.median(late.argmax(axis=1)) <= 1, "by the second look after 37 minutes without a fault"
+    assert late.any(axis=1).all()
+    assert np.median(np.where(whole.any(axis=1), whole.argmax(axis=1), 10)) >= 3
 
 
 def test_clumped_events_need_the_dispersion_of_the_time_before() -> None:
