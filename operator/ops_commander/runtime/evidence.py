@@ -21,6 +21,9 @@ from ops_commander.runtime.workqueue import Key
 Arms = tuple[PodSamples, PodSamples]
 """Samples of candidate and stable."""
 
+MOST_GAP_TICKS = 2000
+"""Ticks of one gap that are read at once; the rest of it is read after them."""
+
 MOST_PENDING = 120
 """Ticks that wait for the history before them; older ones are read as history themselves."""
 
@@ -96,6 +99,8 @@ class EvidenceBook:
     _cases: dict[Key, _Case] = field(default_factory=dict)
     _errors: dict[tuple[str, str], str] = field(default_factory=dict)
     """Why the latest answer to a query is missing, by server and query."""
+    _unread: dict[Key, str] = field(default_factory=dict)
+    """Why the history of a rollout could not be read."""
     _sources: dict[Key, str] = field(default_factory=dict)
 
     def want(self, key: Key, question: Question | None, source: str = "") -> None:
@@ -122,6 +127,7 @@ class EvidenceBook:
     def forget(self, key: Key) -> None:
         self._cases.pop(key, None)
         self._sources.pop(key, None)
+        self._unread.pop(key, None)
 
     def source(self, key: Key) -> str:
         """Name of the server that is asked for a rollout."""
@@ -175,10 +181,23 @@ class EvidenceBook:
                     starts.append(followed.next_tick(self.interval))
                     ends.append(end)
             if starts:
-                yield Gap(key, case.question, min(starts), max(ends))
+                start = min(starts)
+                end = min(max(ends), start + (MOST_GAP_TICKS - 1) * self.interval)
+                yield Gap(key, case.question, start, end)
+
+    def not_filled(self, gap: Gap, error: str) -> bool:
+        """History could not be read; whether that is news."""
+        known = self._unread.get(gap.key)
+        self._unread[gap.key] = error
+        return known != error
+
+    def is_unread(self, key: Key) -> bool:
+        """Whether the latest try to read a rollout's history failed."""
+        return key in self._unread
 
     def filled(self, gap: Gap, history: Mapping[str, Sequence[Reading]]) -> bool:
         """Put history in its place. False where the question has changed meanwhile: it was read for nothing."""
+        self._unread.pop(gap.key, None)
         case = self._cases.get(gap.key)
         if case is None or not case.question.is_about_the_split_of(gap.question):
             return False
@@ -201,12 +220,13 @@ class EvidenceBook:
         case = self._cases.get(key)
         if case is None:
             return {}
-        source = self._sources[key]
-        return {name: self._evidence(followed, source) for name, followed in case.trials.items()}
+        return {name: self._evidence(key, followed) for name, followed in case.trials.items()}
 
-    def _evidence(self, followed: _Followed, source: str) -> Evidence:
-        trial = followed.trial
+    def _evidence(self, key: Key, followed: _Followed) -> Evidence:
+        trial, source = followed.trial, self._sources[key]
         errors = [self._errors[source, query] for query in trial.objective.queries if (source, query) in self._errors]
+        if key in self._unread:
+            errors.append(f"ticks before now could not be read: {self._unread[key]}")
         return Evidence(
             tally=trial.tally,
             origin=trial.origin,

@@ -42,7 +42,6 @@ class Poller:
     wake: Callable[[Key], None]
     _running: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
     _answered_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    _failed_gaps: dict[Key, str] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -66,7 +65,7 @@ class Poller:
         metrics.poll_age.set(max(((at - then).total_seconds() for then in self._answered_at.values()), default=0.0))
         for (server, query), keys in wanted.items():
             self._start((server, query), self._ask(server, query, at, keys))
-        for gap in list(self.book.gaps(at))[:MOST_GAPS_AT_ONCE]:
+        for gap in sorted(self.book.gaps(at), key=lambda gap: self.book.is_unread(gap.key))[:MOST_GAPS_AT_ONCE]:
             self._start(gap.key, self._fill(gap))
 
     def _start(self, name: Hashable, work: Coroutine[Any, Any, None]) -> None:
@@ -108,10 +107,8 @@ class Poller:
             found = await self.history.read(source, question.queries, owners, gap.start, gap.end)
         except QueryError as error:
             metrics.query_errors.inc()
-            if self._failed_gaps.get(gap.key) != str(error):
-                self._failed_gaps[gap.key] = str(error)
+            if self.book.not_filled(gap, str(error)):
                 log.warning("ticks since %s not read: %s", f"{gap.start:%H:%M:%S}", error)
             return
-        self._failed_gaps.pop(gap.key, None)
         if self.book.filled(gap, found):
             self.wake(gap.key)
