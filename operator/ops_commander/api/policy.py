@@ -164,6 +164,23 @@ _SHARE_TARGET = rule(
 )
 
 
+_RATE_TARGET = rule(
+    "!has(self.rate) || (has(self.max) ? self.max > 0.0 : !has(self.min) || self.min > 0.0)",
+    "a rate is held against a target above 0",
+)
+_RATIO_TARGET = rule(
+    "self.compare != 'Ratio' || (has(self.max) ? self.max >= 0.01 && self.max <= 100.0"
+    " : !has(self.min) || self.min >= 0.01 && self.min <= 100.0)",
+    "a ratio is held against a target from 0.01 to 100: 1 stands for no change",
+)
+_RUN_DIFFERENCE = rule(
+    "!has(self.run) || self.compare == 'Absolute' || (self.compare == 'Difference' && has(self.run.samples)"
+    " && !has(self.run.against))",
+    "of a run's measures only one with samples and without against can be compared with the stable version",
+    at=".compare",
+)
+
+
 class Objective(Resource):
     """One objective: what is measured, its target, and what a breach does."""
 
@@ -175,6 +192,9 @@ class Objective(Resource):
             _RATIO_OF_SHARES,
             _NO_DIFFERENCE,
             _SHARE_TARGET,
+            _RATE_TARGET,
+            _RATIO_TARGET,
+            _RUN_DIFFERENCE,
         )
     }
     name: Name
@@ -237,7 +257,8 @@ class Objective(Resource):
 
     @property
     def reverts(self) -> bool:
-        return self.role is not Role.ADVISORY
+        """Whether a breach takes the candidate back."""
+        return self.role is not Role.ADVISORY and self.on_breach is OnBreach.ROLLBACK
 
     @property
     def is_required(self) -> bool:

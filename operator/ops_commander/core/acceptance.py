@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ops_commander.api.fields import format_duration
 from ops_commander.api.policy import Objective, OnInfeasible, RolloutPolicySpec
-from ops_commander.api.v1alpha1 import FeasibilityStatus, Verdict
+from ops_commander.api.v1alpha1 import FeasibilityStatus, Outcome, Verdict
 from ops_commander.core import names, promql, routes, run_objectives
 from ops_commander.core.feasibility import outlook
 from ops_commander.core.names import ROLLOUT_LABEL
@@ -87,10 +88,13 @@ def query_problem(policy: RolloutPolicySpec, labels: promql.PodLabels = promql.D
 
 def starts_against_stable(snapshot: Snapshot) -> bool:
     """Whether spec asks for a revision that would have to be proved against a stable one."""
-    status = snapshot.status
+    status, last = snapshot.status, snapshot.status.deployment
     if status.stable_revision is None or status.step is not None or snapshot.deleted_at is not None:
         return False
-    return names.revision_of(snapshot.spec) != status.stable_revision
+    wanted = names.revision_of(snapshot.spec)
+    if last and last.outcome is Outcome.ROLLED_BACK and last.revision == wanted:
+        return snapshot.annotations.get(names.RETRY, "").strip() == last.id
+    return wanted != status.stable_revision
 
 
 def _runs(snapshot: Snapshot) -> list[Check]:
@@ -120,9 +124,12 @@ def _run(snapshot: Snapshot, objective: Objective) -> Check:
     row = run_objectives.judge(
         objective, run_objectives.Runs(mine, snapshot.runs[mine], theirs, snapshot.runs.get(theirs or ""))
     )
-    if row.verdict is Verdict.PASS or (row.reason != "NoData" and row.verdict is not Verdict.FAIL):
+    if row.verdict is Verdict.PASS or (
+        row.reason != "NoData" and not objective.is_required and row.verdict is not Verdict.FAIL
+    ):
         return Check("model", True, "Verified", f"{objective.name}: {row.message}")
-    reason = "RunEvidenceMissing" if row.reason == "NoData" else "ObjectiveBreached"
+    unproved = "RunEvidenceMissing" if row.reason == "NoData" else "NotProved"
+    reason = "ObjectiveBreached" if row.verdict is Verdict.FAIL else unproved
     return Check("model", False, reason, f"{objective.name}: {row.message}")
 
 
@@ -134,8 +141,14 @@ def _feasibility(snapshot: Snapshot) -> list[Check]:
     if baseline.error:
         return [Check("feasibility", None, "BaselineUnknown", f"the stable version's traffic: {baseline.error}")]
     rows = outlook(policy, snapshot.spec.steps, {item.name: item for item in baseline.objectives})
+    refuses = policy.on_infeasible is OnInfeasible.REFUSE
+    if not rows:
+        window = format_duration(policy.baseline_window)
+        message = f"no objective has seen a request of the stable version within {window}: nothing could be proved"
+        remedy = "; send requests, mend the queries, or set onInfeasible: Warn" if refuses else ""
+        return [Check("feasibility", not refuses, "NoTraffic", message + remedy)]
     impossible = [row for row in rows if not row.possible]
-    if impossible and policy.on_infeasible is OnInfeasible.REFUSE:
+    if impossible and refuses:
         message = "; ".join(feasibility_text(row) for row in impossible[:3])
         return [Check("feasibility", False, "Infeasible", message)]
     return [Check("feasibility", True, "Feasible", f"{len(rows)} objective(s) can be decided in time")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ops_commander.api.policy import Objective
+from ops_commander.api.policy import Compare, Objective
 from ops_commander.api.v1alpha1 import BaselineStatus
 from ops_commander.core import measures
 from ops_commander.core.counters import ArmCounters
@@ -37,7 +37,7 @@ def summarised(objective: Objective, readings: Mapping[str, Sequence[Reading]], 
         ticks=len(arms),
         rate=round(whole.requests / sum(seconds for seconds, _ in arms), 6),
         value=measures.value_of(objective, whole),
-        dispersion=round(_dispersion(objective, edge, [arm for _, arm in arms]), 6),
+        dispersion=round(_dispersion(objective, _looks_at(objective, whole, edge), [arm for _, arm in arms]), 6),
         edge=edge,
         share_beyond_edge=_share_beyond(objective, whole, edge, 0.0),
         share_beyond_drift=_share_beyond(objective, whole, edge, objective.max or 0.0),
@@ -54,7 +54,8 @@ def _share_beyond(objective: Objective, whole: Arm, edge: float | None, further:
 
 def _gains(objective: Objective, per_query: Sequence[Sequence[Reading]], owner: Owner) -> list[tuple[float, Arm]]:
     """Seconds and gains of each tick after the first at which the arm was seen."""
-    counters = ArmCounters(objective.pairs is not None)
+    plain = objective.quantile is None and objective.correlation is None
+    counters = ArmCounters(objective.pairs is not None, plain)
     gained: list[tuple[float, Arm]] = []
     last = None
     for together in zip(*per_query, strict=True):
@@ -70,6 +71,14 @@ def _gains(objective: Objective, per_query: Sequence[Sequence[Reading]], owner: 
     return gained
 
 
+def _looks_at(objective: Objective, whole: Arm, edge: float | None) -> float | None:
+    """The bucket edge beyond which requests are events: that of the drift, or the one next to the target."""
+    if objective.quantile is None or objective.compare is Compare.DIFFERENCE:
+        return edge
+    known = whole.histogram(objective.quantile.scale)
+    return known.edge_at_most(objective.target) if objective.max is not None else known.edge_at_least(objective.target)
+
+
 def _dispersion(objective: Objective, edge: float | None, ticks: list[Arm]) -> float:
     """φ of errors, or of requests slower than what the objective looks at. Few ticks say nothing of it."""
     if len(ticks) < FEWEST_TICKS:
@@ -80,7 +89,7 @@ def _dispersion(objective: Objective, edge: float | None, ticks: list[Arm]) -> f
         return 1.0
     scale = objective.quantile.scale
     known = [arm.histogram(scale) for arm in ticks]
-    slow = [one.above(edge) if one.total and edge in one.edges else 0.0 for one in known]
+    slow = [one.above(edge) for one in known]
     return dispersion.index_of_dispersion(slow, [one.total for one in known])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from ops_commander.core.samples import PodSamples, Sample
 
@@ -38,6 +39,8 @@ class ArmCounters:
     """
 
     any_query: bool = False
+    plain: bool = False
+    """Whether all counters are added up, whatever labels they have: a bucket can be a counter like others."""
     _last: dict[tuple[int, str, str], Sample] = field(default_factory=dict)
     _seen: dict[str, datetime] = field(default_factory=dict)
     _adrift: set[str] = field(default_factory=set)
@@ -78,11 +81,11 @@ class ArmCounters:
                 self._last[(number, pod, sample.series)] = sample
 
     def _gained(self, number: int, samples: PodSamples) -> Increments:
-        gains = _Gains()
+        gains = _Gains(self.plain)
         for pod in sorted(samples):  # sums of fractions depend on the order
             if pod not in self._seen:
                 continue  # its requests are not counted, so neither are its errors
-            for sample in samples[pod]:
+            for sample in sorted(samples[pod], key=attrgetter("series")):
                 key = (number, pod, sample.series)
                 gains.add(self._last.get(key), sample)
                 self._last[key] = sample
@@ -91,18 +94,21 @@ class ArmCounters:
 
 @dataclass
 class _Gains:
+    plain: bool
     value: float = 0.0
     buckets: dict[float, float] = field(default_factory=dict)
     spans: dict[Span, float] = field(default_factory=dict)
     moments: dict[Moment, float] = field(default_factory=dict)
 
     def add(self, before: Sample | None, now: Sample) -> None:
-        if now.buckets is not None:
+        if now.buckets is not None and not self.plain:
             self._add_native(before, now)
             return
         had = before.value if before else 0.0
-        gained = now.value - had if now.value >= had else now.value  # a counter that fell began again at 0
-        if now.edge is not None:
+        gained = now.value - had if now.value >= had else max(now.value, 0.0)  # a counter that fell began again at 0
+        if self.plain:
+            self.value += gained
+        elif now.edge is not None:
             self.buckets[now.edge] = self.buckets.get(now.edge, 0.0) + gained
         elif now.moment is not None:
             self.moments[now.moment] = self.moments.get(now.moment, 0.0) + gained

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ops_commander.api.policy import Compare, Objective, RolloutPolicySpec
 from ops_commander.api.v1alpha1 import BaselineStatus, FeasibilityStatus, Step, StepKind
 from ops_commander.core import objectives
-from ops_commander.core.measures import ALPHA
+from ops_commander.core.measures import ALPHA, within
 from ops_commander.core.statistics import proportion
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.tally import CAP_OVER_TARGET
@@ -44,8 +44,10 @@ def outlook(
 def _row(policy: RolloutPolicySpec, step: Step, objective: Objective, baseline: BaselineStatus) -> FeasibilityStatus:
     share = (step.mirror_percent or step.weight) / 100
     candidate_rate = baseline.rate * share
-    fastest, expected = _seconds(objective, baseline, candidate_rate)
-    floor = (policy.warm_up + step.min_duration).total_seconds()
+    warm_up, floor = policy.warm_up.total_seconds(), step.min_duration.total_seconds()
+    fastest, expected = (math.inf, math.inf)
+    if not _lacks_stable(objective, step):
+        fastest, expected = (warm_up + seconds for seconds in _seconds(objective, baseline, candidate_rate))
     deadline = step.max_duration.total_seconds()
     fastest, expected = max(fastest, floor), max(expected, floor)
     return FeasibilityStatus(
@@ -57,6 +59,11 @@ def _row(policy: RolloutPolicySpec, step: Step, objective: Objective, baseline: 
         deadline_seconds=deadline,
         advice=None if expected <= deadline else _advice(objective, step, baseline, expected, deadline),
     )
+
+
+def _lacks_stable(objective: Objective, step: Step) -> bool:
+    """Whether there is nothing to compare with: in a full step stable gets no requests."""
+    return step.kind is StepKind.FULL and objective.compare is not Compare.ABSOLUTE and objective.pairs is None
 
 
 def _seconds(objective: Objective, baseline: BaselineStatus, candidate_rate: float) -> tuple[float, float]:
@@ -98,14 +105,12 @@ def _for_drift(baseline: BaselineStatus) -> Needed:
 
 
 def windows_needed(objective: Objective, rate: float) -> float:
-    """Windows of one steady rate until it is shown; infinite where it is below the target, or too near to it."""
-    if objective.min is None or rate < objective.min:
-        return math.inf
+    """Windows of one steady rate until it is shown; infinite where it is past the target, or too near to it."""
     cap = objective.limit * CAP_OVER_TARGET
     evidence = RateEvidence.empty(cap)
     for windows in range(1, MOST_WINDOWS + 1):
         evidence = evidence.add(min(rate, cap))
-        if evidence.interval().low >= objective.min:
+        if within(objective, evidence.interval())[0]:
             return float(windows)
     return math.inf
 
@@ -131,16 +136,26 @@ def divergence(p: float, q: float) -> float:
 
 def _advice(objective: Objective, step: Step, baseline: BaselineStatus, expected: float, deadline: float) -> str:
     """What could decide it: more traffic, a shadow step, or a longer deadline."""
-    if objective.rate and objective.min is not None:
-        return f"the service gets {baseline.rate:.3g} req/s: lower min to what it is offered, or judge it in no step"
-    if math.isinf(expected):
-        shown = f"the stable version has {objectives.number(baseline.value)}{objective.unit}"
-        return f"{shown}, at or past the target: no candidate like it can pass; raise the target"
-    options = [f"maxDuration of {math.ceil(expected / 60)}m"]
     share = step.mirror_percent or step.weight
+    if _lacks_stable(objective, step):
+        return "stable gets no requests in a full step: judge it in shadow or canary, or make it a Guard"
+    if objective.rate:
+        offered = f"the candidate is offered {baseline.rate * share / 100:.3g} of {baseline.rate:.3g} req/s"
+        return f"{offered}: another target, or other steps"
+    if math.isinf(expected):
+        return _out_of_reach(objective, baseline)
+    options = [f"maxDuration of {math.ceil(expected / 60)}m"]
     wanted = math.ceil(share * expected / deadline)
     if step.kind is StepKind.CANARY:
         options.append(f"weight {wanted}" if wanted < 100 else "a shadow step")
     elif step.kind is StepKind.SHADOW and wanted <= 100:
         options.append(f"percent {wanted}")
     return "could be decided with " + " or ".join(options)
+
+
+def _out_of_reach(objective: Objective, baseline: BaselineStatus) -> str:
+    if objective.compare is Compare.DIFFERENCE and objective.quantile:
+        near = f"near {objectives.number(baseline.edge)}{objective.unit}"
+        return f"stable's histogram cannot tell a drift of {objectives.number(objective.max)}{objective.unit} {near}"
+    shown = f"the stable version has {objectives.number(baseline.value)}{objective.unit}"
+    return f"{shown}, at or past the target: no candidate like it can pass; raise the target"

@@ -40,6 +40,8 @@ class Measured:
     """Whether it is proved to be on the bad side of the limit."""
     note: str = ""
     """What keeps the evidence from being as sharp as it could be."""
+    is_blunt: bool = False
+    """Whether the histogram has no bucket edge that could tell."""
     log_e: float | None = None
     """ln E of the test that meets the target, where the target has a test of its own: it is sharper than the interval,
     which has no target in mind."""
@@ -57,12 +59,14 @@ def value_of(objective: Objective, arm: Arm) -> float | None:
         return arm.bad / requests
     if objective.quantile:
         known = arm.histogram(objective.quantile.scale)
-        return quantile.estimate(known.edges, known.counts, objective.quantile.q)
+        return quantile.estimate(known.edges, known.counts, objective.quantile.q) if known.total else None
     if objective.score:
         return arm.values[0] / requests
     if objective.pairs:
         return (arm.values[0] - arm.values[1]) / requests
-    return correlation.estimate(arm.moments) if objective.correlation else None
+    if objective.correlation and all(power in arm.moments for power in correlation.POWERS):
+        return correlation.estimate(arm.moments)
+    return None
 
 
 def measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA) -> Measured:
@@ -238,8 +242,9 @@ def _quantile(objective: Objective, tally: Tally, alpha: float, dispersion: floa
     if not known.total:
         return Measured(None, mine, theirs, None, False, False)
     interval = quantile.interval(known.edges, known.counts, measure.q, alpha=alpha, dispersion=dispersion)
-    note = _edges_note(objective, *_edges(objective, known))
-    known_so_far = Measured(mine, mine, theirs, interval, False, False, note)
+    target, limit = _edges(objective, known)
+    note = _edges_note(objective, target, limit)
+    known_so_far = Measured(mine, mine, theirs, interval, False, False, note, is_blunt=target is None)
     return _decided(_quantile_proof(objective, tally, dispersion), known_so_far, alpha)
 
 
@@ -285,21 +290,24 @@ def _drift(
     if mine is None or theirs is None:
         return Measured(None, mine, theirs, None, False, False)
     slow, fast = tally.candidate.histogram(measure.scale), tally.stable.histogram(measure.scale)
-    interval = quantile.difference_interval(slow.edges, slow.counts, fast.edges, fast.counts, measure.q, alpha=alpha)
+
+    def difference_at(level: float) -> Interval:
+        arms = (slow.edges, slow.counts, fast.edges, fast.counts)
+        return quantile.difference_interval(*arms, measure.q, alpha=level, dispersion=dispersion)
+
+    known = Measured(mine - theirs, mine, theirs, difference_at(alpha), *within(objective, difference_at(alpha / 2)))
     edges = drift_edges(objective, tally, baseline.edge if baseline else None)
-    passed, breached = tally.ratio, tally.ratio_for_breach
-    meets, breaches = within(objective, interval)
-    if edges is None or passed is None or breached is None:
-        note = "no bucket edge of the stable version's histogram fits: only the difference of quantiles is judged"
-        return Measured(mine - theirs, mine, theirs, interval, meets, breaches, note)
+    if edges is None or tally.ratio is None or tally.ratio_for_breach is None:
+        note = "no bucket edges that fit: only the difference of quantiles is judged"
+        return replace(known, note=note, is_blunt=True)
     shape = {"prior_scale": DRIFT_PRIOR, "dispersion": dispersion}
-    meets = meets or passed.log_e_below(1.0, **shape) >= math.log(2 / alpha)
-    breaches = breaches or breached.log_e_above(1.0, **shape) >= math.log(2 / alpha)
+    meets = known.meets or tally.ratio.log_e_below(1.0, **shape) >= math.log(2 / alpha)
+    breaches = known.breaches or tally.ratio_for_breach.log_e_above(1.0, **shape) >= math.log(2 / alpha)
     unit = objective.unit
     note = f"more than {edges.for_pass:g}{unit} against more than {edges.stable:g}{unit}"
     if not edges.is_exact:
         note += ", where a pass is harder to prove than needed: no bucket edge at the allowed drift"
-    return Measured(mine - theirs, mine, theirs, interval, meets, breaches, note)
+    return replace(known, meets=meets, breaches=breaches, note=note)
 
 
 def _rate(objective: Objective, tally: Tally, alpha: float) -> Measured:

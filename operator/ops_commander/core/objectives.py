@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from ops_commander.api.policy import Compare, Objective, OnBreach
 from ops_commander.api.v1alpha1 import BaselineStatus, Interval, ObjectiveStatus, Trend, Verdict
 from ops_commander.core import measures
-from ops_commander.core.measures import ALPHA, Measured
+from ops_commander.core.measures import ALPHA, UNKNOWN, Measured
 from ops_commander.core.snapshot import Evidence
 from ops_commander.core.statistics import allocation, dispersion
 from ops_commander.core.tally import NOTHING, Arm, Tally
@@ -23,7 +23,7 @@ MOST_DISPERSED = dispersion.CAP
 LIKE_BEFORE = 0.1
 """A recent value within this relative distance of the whole step's is no trend."""
 FEWEST_FOR_TREND = 30
-MOST_ODDS = 9999.0
+MOST_ODDS = 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,12 @@ class _Ruling:
 def judge(objective: Objective, evidence: Evidence | None, bench: Bench) -> ObjectiveStatus:
     """The row for one objective that Prometheus answers."""
     tally = evidence.tally if evidence else NOTHING
-    known = measures.measured(objective, tally, bench.baseline, bench.alpha)
-    ruling = _missing(objective, evidence, bench) or _ruling(objective, tally, known, bench)
+    try:
+        known = measures.measured(objective, tally, bench.baseline, bench.alpha)
+    except ValueError as error:  # the metrics are a tenant's: nonsense in them must not keep others from being judged
+        known, ruling = UNKNOWN, _undecided("NoData", f"the counters make no sense: {error}")
+    else:
+        ruling = _missing(objective, evidence, bench) or _ruling(objective, tally, known, bench)
     arm = tally.candidate
     return ObjectiveStatus(
         name=objective.name,
@@ -80,14 +84,22 @@ def judge(objective: Objective, evidence: Evidence | None, bench: Bench) -> Obje
 
 def judged_value(objective: Objective) -> str:
     """What is held against the target, in a word."""
+    if objective.run:
+        return "difference" if _compares_shares(objective) else "candidate"
     if objective.pairs or objective.compare is Compare.DIFFERENCE:
         return "difference"
     return "ratio" if objective.compare is Compare.RATIO else "candidate"
 
 
+def _compares_shares(objective: Objective) -> bool:
+    run = objective.run
+    return run is not None and run.samples is not None and (run.against or objective.compare is Compare.DIFFERENCE)
+
+
 def target_text(objective: Objective) -> str:
     sign, bound = ("<", objective.max) if objective.max is not None else ("≥", objective.min)
-    what = {"candidate": "", "difference": "difference to stable ", "ratio": "ratio to stable "}
+    other = objective.run.against if objective.run and objective.run.against else "stable"
+    what = {"candidate": "", "difference": f"difference to {other} ", "ratio": "ratio to stable "}
     return f"{what[judged_value(objective)]}{sign} {number(bound)}{objective.unit}"
 
 
@@ -162,11 +174,11 @@ def _open(objective: Objective, tally: Tally, known: Measured, bench: Bench, tex
         offered = _offered(tally, bench)
         if offered is not None and objective.min is not None and offered < objective.min:
             return _demand_limited(objective, offered, text)
-    if known.observed is None:
+    if known.observed is None and not known.is_blunt:
         return _undecided("InsufficientSample", f"{tally.candidate.requests:.0f} requests: no value yet")
-    if known.note.startswith(("the histogram has no bucket edge", "no bucket edge of the stable")):
-        return _undecided("Resolution", f"{known.note}; {text}")
-    favourable = _is_favourable(objective, known.observed)
+    if known.is_blunt:
+        return _undecided("Resolution", text)
+    favourable = known.observed is not None and _is_favourable(objective, known.observed)
     reason = "InsufficientSample" if favourable else "Straddles"
     return _undecided(reason, text)
 
@@ -184,7 +196,8 @@ def _short_of_target(objective: Objective, tally: Tally, bench: Bench, text: str
 
 
 def _demand_limited(objective: Objective, offered: float, text: str) -> _Ruling:
-    said = f"only {number(offered)}{objective.unit} were offered, so {number(objective.min)} could not be shown"
+    unit = objective.unit
+    said = f"only {number(offered)}{unit} were offered, so {number(objective.min)}{unit} could not be shown"
     return _undecided("DemandLimited", f"{said}; {text}")
 
 
@@ -212,7 +225,8 @@ def described(objective: Objective, known: Measured, requests: float | None = No
     if known.stable is not None:
         text += f", stable {number(known.stable)}{unit if judged_value(objective) != 'ratio' else ''}"
     if known.meets and known.log_e is not None:
-        text += f"; shown at odds of {min(math.exp(min(known.log_e, 50.0)), MOST_ODDS):.0f} to 1"
+        odds = math.exp(min(known.log_e, 50.0))
+        text += f"; shown at odds of {odds:.0f} to 1" if odds <= MOST_ODDS else f"; shown at odds over {MOST_ODDS} to 1"
     return f"{text}; {known.note}" if known.note else text
 
 

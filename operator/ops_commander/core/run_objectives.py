@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ops_commander.api.policy import Compare, Objective, OnBreach, RunMeasure
 from ops_commander.api.v1alpha1 import ObjectiveStatus, Verdict
 from ops_commander.core import measures, objectives
-from ops_commander.core.measures import Measured
+from ops_commander.core.measures import ALPHA, Measured
 from ops_commander.core.snapshot import RunRecord
 from ops_commander.core.statistics import correlation, difference, proportion
 from ops_commander.core.statistics.interval import Interval
@@ -34,24 +34,40 @@ def names_baseline(objective: Objective) -> bool:
     return objective.run is not None and objective.compare is Compare.DIFFERENCE and objective.run.against is None
 
 
-def judge(objective: Objective, runs: Runs) -> ObjectiveStatus:
+def judge(objective: Objective, runs: Runs, alpha: float = ALPHA) -> ObjectiveStatus:
     """The row for one objective that a run answers."""
     measure = objective.run
     assert measure is not None
     try:
-        known, samples, what = _known(objective, measure, runs)
+        known, samples, what = _known(objective, measure, runs, alpha)
     except Unproved as error:
         return _row(objective, runs, Verdict.INCONCLUSIVE, "NoData", str(error), measures.UNKNOWN)
-    text = objectives.described(objective, known, samples)
+    text = _described(objective, measure, known, samples)
     text = f"{what}: {text}" if what != measure.metric and measure.metric else text
     if known.breaches:
         held = objective.on_breach is OnBreach.HOLD
         verdict, reason = (Verdict.INCONCLUSIVE, "BelowTarget") if held else (Verdict.FAIL, "Breached")
+    elif known.meets and samples is not None and samples < (objective.min_samples or 0):
+        verdict, reason = Verdict.INCONCLUSIVE, "InsufficientSample"
+        text = f"{text}; {objective.min_samples} samples needed"
     elif known.meets:
         verdict, reason = Verdict.PASS, "Met"
     else:
         verdict, reason = Verdict.INCONCLUSIVE, "Straddles"
     return _row(objective, runs, verdict, reason, text, known, samples)
+
+
+def _described(objective: Objective, measure: RunMeasure, known: Measured, samples: float | None) -> str:
+    unit, interval = objective.unit, known.interval
+    text = f"{objectives.number(known.observed)}{unit}"
+    if interval is not None and not measure.exact:
+        text += f" (CI95 {objectives.number(interval.low)} to {objectives.number(interval.high)})"
+    text += f", target {objectives.target_text(objective)}"
+    if samples is not None:
+        text += f", {samples:.0f} samples"
+    if known.stable is None:
+        return text
+    return f"{text}, {measure.against or 'stable'} {objectives.number(known.stable)}{unit}"
 
 
 def _row(
@@ -74,7 +90,7 @@ def _row(
         judged=objectives.judged_value(objective),
         observed=objectives.rounded(known.observed),
         candidate=objectives.rounded(known.candidate),
-        stable=objectives.rounded(known.stable),
+        stable=objectives.rounded(known.stable) if names_baseline(objective) else None,
         target=objectives.target_text(objective),
         unit=objective.unit,
         interval=objectives.shown(known),
@@ -85,11 +101,11 @@ def _row(
     )
 
 
-def _known(objective: Objective, measure: RunMeasure, runs: Runs) -> tuple[Measured, float | None, str]:
+def _known(objective: Objective, measure: RunMeasure, runs: Runs, alpha: float) -> tuple[Measured, float | None, str]:
     """What is known, from how many samples, and of which metric."""
     mine = _run(runs.candidate_id, runs.candidate, "spec.model.runId", measure.artifact)
     if measure.moments:
-        return (*_correlation(objective, measure.moments, mine), measure.moments)
+        return (*_correlation(objective, measure.moments, mine, alpha), measure.moments)
     assert measure.metric is not None
     if measure.interval:
         return (*_worst_interval(objective, measure, mine),)
@@ -98,14 +114,14 @@ def _known(objective: Objective, measure: RunMeasure, runs: Runs) -> tuple[Measu
     assert measure.samples is not None
     value, samples = _proportion(mine, measure.metric), _count(mine, measure.samples)
     if measure.against is None and objective.compare is not Compare.DIFFERENCE:
-        return _share(objective, value, samples), samples, measure.metric
+        return _share(objective, value, samples, alpha), samples, measure.metric
     if measure.against is not None:
         other, others = _proportion(mine, measure.against), samples
     else:
         what = f"objective {objective.name} compares with the stable version's run"
         theirs = _run(runs.baseline_id, runs.baseline, what, None)
         other, others = _proportion(theirs, measure.metric), _count(theirs, measure.samples)
-    interval = difference.interval(value * samples, samples, other * others, others)
+    interval = difference.interval(value * samples, samples, other * others, others, alpha=alpha)
     known = Measured(value - other, value, other, interval, *measures.within(objective, interval))
     return known, samples, measure.metric
 
@@ -117,14 +133,17 @@ def _exact(objective: Objective, value: float) -> Measured:
     return Measured(value, value, None, interval, meets, breaches)
 
 
-def _share(objective: Objective, value: float, samples: float) -> Measured:
-    interval = proportion.interval(value * samples, samples)
+def _share(objective: Objective, value: float, samples: float, alpha: float) -> Measured:
+    interval = proportion.interval(value * samples, samples, alpha=alpha)
     return Measured(value, value, None, interval, *measures.within(objective, interval))
 
 
-def _correlation(objective: Objective, prefix: str, run: RunRecord) -> tuple[Measured, float]:
+def _correlation(objective: Objective, prefix: str, run: RunRecord, alpha: float) -> tuple[Measured, float]:
     moments = {(i, j): _metric(run, f"{prefix}{i}_{j}") for i in range(5) for j in range(5 - i)}
-    interval = correlation.interval(moments)
+    try:
+        interval = correlation.interval(moments, alpha=alpha)
+    except ValueError as error:
+        raise Unproved(f"the moments {prefix}* of run {run.run_id} make no sense: {error}") from error
     observed = correlation.estimate(moments)
     return Measured(observed, observed, None, interval, *measures.within(objective, interval)), moments[(0, 0)]
 
@@ -134,18 +153,21 @@ def _worst_interval(objective: Objective, measure: RunMeasure, run: RunRecord) -
     assert measure.metric is not None and measure.interval is not None
     names = sorted(name for name in run.metrics if fnmatch.fnmatchcase(name, measure.metric))
     if not names:
-        raise Unproved(f"the run has no metric {measure.metric}")
+        raise Unproved(f"run {run.run_id} has no metric {measure.metric}")
     found: list[tuple[tuple[bool, bool, float], Measured, str]] = []
     for name in names:
         middle = name[len(measure.metric.partition("*")[0]) :] if "*" in measure.metric else ""
         low = _metric(run, measure.interval.low.replace("*", middle))
         high = _metric(run, measure.interval.high.replace("*", middle))
-        if low > high:
-            raise Unproved(f"the interval of {name} ends before it begins: {low:g} to {high:g}")
+        value = _metric(run, name)
+        if not low <= value <= high:
+            raise Unproved(
+                f"{name} of run {run.run_id} is {value:g}: expected it within its interval, {low:g} to {high:g}"
+            )
         interval = Interval(low, high)
         meets, breaches = measures.within(objective, interval)
-        known = Measured(run.metrics[name], run.metrics[name], None, interval, meets, breaches)
-        distance = run.metrics[name] if objective.max is None else -run.metrics[name]
+        known = Measured(value, value, None, interval, meets, breaches)
+        distance = value if objective.max is None else -value
         found.append(((not breaches, meets, distance), known, name))
     _, known, name = min(found, key=lambda item: item[0])
     return known, None, name

@@ -124,7 +124,7 @@ class Situation:
 
     def _row(self, objective: Objective, alpha: float) -> ObjectiveStatus:
         if objective.run:
-            return run_objectives.judge(objective, self._runs(objective))
+            return run_objectives.judge(objective, self._runs(objective), alpha)
         traffic, policy = self.snapshot.status.traffic, self.snapshot.policy
         assert policy is not None
         bench = objectives.Bench(

@@ -62,7 +62,7 @@ class Evidence:
     fresh_at: datetime | None = None
     """The latest tick at which every arm that is judged had rows."""
     error: str | None = None
-    """Why the latest tick brought nothing."""
+    """Why the latest tick brought nothing, or could not be counted."""
     source: str | None = None
     """The Prometheus server that was asked."""
 

@@ -145,17 +145,15 @@ class DriftEdges:
         return self.for_pass == self.for_breach
 
     @classmethod
-    def of(cls, known: Histogram, edge: float, allowed: float, breach: float) -> DriftEdges | None:
-        """None where the histogram has no edge that could serve."""
-        for_pass, for_breach = known.edge_at_most(edge + allowed), known.edge_at_least(edge + breach)
-        if edge not in known.edges or for_pass is None or for_breach is None or for_pass < edge:
+    def of(
+        cls, stable: Histogram, candidate: Histogram, edge: float, allowed: float, breach: float
+    ) -> DriftEdges | None:
+        """τ must be an edge of stable's histogram, the others are the candidate's; None where one has none that could
+        serve."""
+        for_pass, for_breach = candidate.edge_at_most(edge + allowed), candidate.edge_at_least(edge + breach)
+        if not stable.has_edge(edge) or for_pass is None or for_breach is None:
             return None
         return cls(edge, for_pass, for_breach)
-
-
-def above(known: Histogram, edge: float) -> float:
-    """Observations above an edge; none where nothing was observed at all."""
-    return known.above(edge) if known.total else 0.0
 
 
 def drift_edges(objective: Objective, tally: Tally, edge: float | None) -> DriftEdges | None:
@@ -164,5 +162,6 @@ def drift_edges(objective: Objective, tally: Tally, edge: float | None) -> Drift
         return None
     if objective.max is None:
         return None
-    known = tally.stable.histogram(objective.quantile.scale)
-    return DriftEdges.of(known, edge, objective.max, objective.limit)
+    scale = objective.quantile.scale
+    stable, candidate = tally.stable.histogram(scale), tally.candidate.histogram(scale)
+    return DriftEdges.of(stable, candidate, edge, objective.max, objective.limit)

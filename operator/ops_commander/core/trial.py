@@ -17,7 +17,7 @@ from ops_commander.core.counters import ArmCounters, Increments
 from ops_commander.core.samples import PodSamples
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import RatioEvidence
-from ops_commander.core.tally import CAP_OVER_TARGET, NOTHING, Arm, Tally, above, drift_edges
+from ops_commander.core.tally import CAP_OVER_TARGET, NOTHING, Arm, Tally, drift_edges
 
 RECENT_TICKS = 12
 """Ticks whose value makes the trend; also how often intervals are held against each other."""
@@ -47,7 +47,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         pairs = self.objective.pairs is not None
-        self._arms = (ArmCounters(pairs), ArmCounters(pairs))
+        plain = self.objective.quantile is None and self.objective.correlation is None
+        self._arms = (ArmCounters(pairs, plain), ArmCounters(pairs, plain))
 
     @property
     def needs_stable(self) -> bool:
@@ -137,9 +138,9 @@ class Trial:
         fast, slow = theirs.histogram(scale), mine.histogram(scale)
         for_pass = tally.ratio or RatioEvidence.empty()
         for_breach = tally.ratio_for_breach or RatioEvidence.empty()
-        behind = above(fast, edges.stable)
-        passed = for_pass.add(above(slow, edges.for_pass), slow.total, behind, fast.total)
-        breached = for_breach.add(above(slow, edges.for_breach), slow.total, behind, fast.total)
+        behind = fast.above(edges.stable)
+        passed = for_pass.add(slow.above(edges.for_pass), slow.total, behind, fast.total)
+        breached = for_breach.add(slow.above(edges.for_breach), slow.total, behind, fast.total)
         return replace(tally, ratio=passed, ratio_for_breach=breached)
 
     def _with_rate(self, tally: Tally, at: datetime, requests: float) -> Tally:

@@ -48,6 +48,8 @@ class _Followed:
     at: datetime | None = None
     """The latest tick that was handed to the trial."""
     pending: dict[datetime, dict[str, Arms]] = field(default_factory=dict)
+    error: str | None = None
+    """Why the latest tick could not be counted: counters that make no sense. It concerns this trial alone."""
 
     def next_tick(self, interval: timedelta) -> datetime:
         return self.begins if self.at is None else self.at + interval
@@ -72,7 +74,12 @@ class _Followed:
 
     def hand_on(self, at: datetime, answers: Mapping[str, Arms]) -> None:
         arms = [answers[query] for query in self.trial.objective.queries]
-        self.trial.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
+        try:
+            self.trial.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
+        except ValueError as error:
+            self.error = f"the counters make no sense: {error}"
+        else:
+            self.error = None
         self.at = at
         self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
 
@@ -162,7 +169,7 @@ class EvidenceBook:
         for followed in case.trials.values():
             if query in followed.trial.objective.queries:
                 followed.keep(reading.at, query, arms)
-                breach = (followed.drain(self.interval) and _shows_breach(followed.trial)) or breach
+                breach = (followed.drain(self.interval) and _shows_breach(followed)) or breach
         return breach or all(followed.at == reading.at for followed in case.trials.values())
 
     def failed(self, server: str, query: str, error: str) -> bool:
@@ -196,7 +203,7 @@ class EvidenceBook:
         return key in self._unread
 
     def filled(self, gap: Gap, history: Mapping[str, Sequence[Reading]]) -> bool:
-        """Put history in its place. False where the question has changed meanwhile: it was read for nothing."""
+        """Put history, or a piece of it, in its place. False where the question has changed: it is not wanted now."""
         self._unread.pop(gap.key, None)
         case = self._cases.get(gap.key)
         if case is None or not case.question.is_about_the_split_of(gap.question):
@@ -225,6 +232,8 @@ class EvidenceBook:
     def _evidence(self, key: Key, followed: _Followed) -> Evidence:
         trial, source = followed.trial, self._sources[key]
         errors = [self._errors[source, query] for query in trial.objective.queries if (source, query) in self._errors]
+        if followed.error:
+            errors.append(followed.error)
         if key in self._unread:
             errors.append(f"ticks before now could not be read: {self._unread[key]}")
         return Evidence(
@@ -237,5 +246,12 @@ class EvidenceBook:
         )
 
 
-def _shows_breach(trial: Trial) -> bool:
-    return trial.objective.reverts and measures.breached(trial.objective, trial.tally, trial.baseline)
+def _shows_breach(followed: _Followed) -> bool:
+    trial = followed.trial
+    if followed.error or not trial.objective.reverts:
+        return False
+    try:
+        return measures.breached(trial.objective, trial.tally, trial.baseline)
+    except ValueError as error:
+        followed.error = f"the counters make no sense: {error}"
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -39,7 +40,10 @@ class History:
     """Range queries that are scoped to the pods of one rollout."""
 
     interval: timedelta
-    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PARALLEL_READS))
+    _turns: defaultdict[str, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(PARALLEL_READS))
+    )
+    """By server: one that hangs holds up no other."""
 
     async def read(
         self, source: MetricSource, queries: Iterable[str], owners: Sequence[Owner], start: datetime, end: datetime
@@ -47,7 +51,7 @@ class History:
         """Every tick from start to end, by query. Raises QueryError."""
 
         async def one(query: str, owner: Owner) -> list[Reading]:
-            async with self._turn:
+            async with self._turns[source.name]:
                 scoped = promql.scoped(query, namespace=owner[0], pod_prefix=owner[1], labels=source.labels)
                 return await source.query_range(scoped, start, end, self.interval)
 

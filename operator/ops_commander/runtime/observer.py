@@ -193,7 +193,7 @@ class Observer:
         """A dry run of the pods and a look at the run, for a revision that is not stable yet."""
         revision = names.revision_of(snapshot.spec)
         status = snapshot.status
-        under_way = status.step is not None and status.candidate_revision == revision
+        under_way = status.step is not None  # what comes next is checked when its turn comes: no revert waits for it
         if under_way or revision == status.stable_revision or snapshot.deleted_at is not None:
             return ()
         known = self._checked.get((snapshot.uid, revision))

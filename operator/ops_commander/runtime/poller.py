@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Hashable
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from ops_commander.adapters.prometheus import QueryError
-from ops_commander.core.samples import tick_at_or_before
+from ops_commander.core.samples import Reading, tick_at_or_before
 from ops_commander.runtime import metrics
 from ops_commander.runtime.evidence import EvidenceBook, Gap
 from ops_commander.runtime.history import History, MetricSource, for_all
@@ -23,6 +24,9 @@ ASK_AFTER = timedelta(milliseconds=250)
 """A scrape that began at a tick is stored a moment later: asked at once, the same tick could have two answers."""
 
 MOST_GAPS_AT_ONCE = 16
+"""Of one server."""
+
+TICKS_AT_ONCE = 25
 
 
 class Sources(Protocol):
@@ -40,7 +44,7 @@ class Poller:
     history: History
     clock: Callable[[], datetime]
     wake: Callable[[Key], None]
-    _running: dict[Hashable, asyncio.Task[None]] = field(default_factory=dict)
+    _running: dict[tuple[str, tuple[str, str]], asyncio.Task[None]] = field(default_factory=dict)
     _answered_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -64,11 +68,19 @@ class Poller:
         self._answered_at = {asked: self._answered_at.get(asked, at) for asked in wanted}
         metrics.poll_age.set(max(((at - then).total_seconds() for then in self._answered_at.values()), default=0.0))
         for (server, query), keys in wanted.items():
-            self._start((server, query), self._ask(server, query, at, keys))
-        for gap in sorted(self.book.gaps(at), key=lambda gap: self.book.is_unread(gap.key))[:MOST_GAPS_AT_ONCE]:
-            self._start(gap.key, self._fill(gap))
+            self._start(("query", (server, query)), self._ask(server, query, at, keys))
+        self._read_gaps(at)
 
-    def _start(self, name: Hashable, work: Coroutine[Any, Any, None]) -> None:
+    def _read_gaps(self, at: datetime) -> None:
+        """Those that could not be read before come last, and no server's keep those of another from being read."""
+        busy = Counter(self.book.source(key) for kind, key in self._running if kind == "gap")
+        for gap in sorted(self.book.gaps(at), key=lambda gap: self.book.is_unread(gap.key)):
+            server = self.book.source(gap.key)
+            if ("gap", gap.key) not in self._running and busy[server] < MOST_GAPS_AT_ONCE:
+                busy[server] += 1
+                self._start(("gap", gap.key), self._fill(gap))
+
+    def _start(self, name: tuple[str, tuple[str, str]], work: Coroutine[Any, Any, None]) -> None:
         if name in self._running:
             work.close()
             return
@@ -76,7 +88,7 @@ class Poller:
         self._running[name] = task
         task.add_done_callback(partial(self._finished, name))
 
-    def _finished(self, name: Hashable, task: asyncio.Task[None]) -> None:
+    def _finished(self, name: tuple[str, tuple[str, str]], task: asyncio.Task[None]) -> None:
         del self._running[name]
         if not task.cancelled() and (error := task.exception()):
             metrics.reconcile_errors.labels("bug").inc()
@@ -110,5 +122,15 @@ class Poller:
             if self.book.not_filled(gap, str(error)):
                 log.warning("ticks since %s not read: %s", f"{gap.start:%H:%M:%S}", error)
             return
-        if self.book.filled(gap, found):
-            self.wake(gap.key)
+        for piece in _pieces(found):
+            if not self.book.filled(gap, piece):
+                return
+            await asyncio.sleep(0)  # reverts of others go in between
+        self.wake(gap.key)
+
+
+def _pieces(history: Mapping[str, Sequence[Reading]]) -> Iterator[dict[str, Sequence[Reading]]]:
+    """A long history in parts, each of which is counted in some hundredths of a second."""
+    ticks = max(map(len, history.values()), default=0)
+    for start in range(0, ticks, TICKS_AT_ONCE):
+        yield {query: readings[start : start + TICKS_AT_ONCE] for query, readings in history.items()}

@@ -3,104 +3,398 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ops_commander.adapters.prometheus import Answer, QueryError
-from ops_commander.api.v1alpha1 import Objective, Rate
+import pytest
+
+from ops_commander.adapters.prometheus import QueryError
+from ops_commander.api.policy import Objective, Rate, Ratio
+from ops_commander.core.promql import DEFAULT_LABELS, PodLabels
+from ops_commander.core.question import Question
+from ops_commander.core.samples import Reading, Sample, owner_of
+from ops_commander.runtime import metrics
 from ops_commander.runtime.evidence import EvidenceBook
-from ops_commander.runtime.poller import Poller
+from ops_commander.runtime.history import History
+from ops_commander.runtime.poller import ASK_AFTER, MOST_GAPS_AT_ONCE, Poller
 from ops_commander.runtime.workqueue import Key
 from tests.unit import virtual
+from tests.unit.virtual import START
 
+TICK = timedelta(seconds=5)
+SECOND = timedelta(seconds=1)
 SHOP, BANK = ("shop", "ranker"), ("bank", "ranker")
+SOON = 0.3
+"""A process that starts just after a tick: the first one that it asks for is number 0."""
+DOWN = "Prometheus cannot be reached: ConnectionError"
 
 
-def objective(query: str) -> Objective:
-    return Objective(name=query, rate=Rate(requests=query), min=1.0)
+def rate(query: str) -> Objective:
+    return Objective(name=query.replace("_", "-"), rate=Rate(requests=query), min=1.0)
 
 
-class Source:
-    """Answers each query after its own time, or not at all."""
+def errors(bad: str = "bad", total: str = "all") -> Objective:
+    return Objective(name="errors", ratio=Ratio(bad=bad, total=total), max=0.01)
 
-    def __init__(self, delays: Mapping[str, float] | None = None) -> None:
-        self.delays = dict(delays or {})
-        self.asked: list[tuple[str, float]] = []
-        self.down = False
 
-    async def query(self, promql: str, at: datetime) -> Answer:
-        self.asked.append((promql, virtual.elapsed()))
+def question(key: Key, *objectives: Objective, since: datetime = START) -> Question:
+    namespace, name = key
+    return Question("d1", since, (namespace, f"{name}-2"), (namespace, f"{name}-1"), objectives)
+
+
+def number_of(at: datetime) -> int:
+    return (at - START) // TICK
+
+
+@dataclass
+class Server:
+    """A fleet that answers a hundred requests a tick in each pod; queries take their own time, or fail."""
+
+    name: str = ""
+    delays: Mapping[str, float] = field(default_factory=dict)
+    bad_from: datetime | None = None
+    """Since when every request fails."""
+    down_between: tuple[float, float] = (-1.0, -1.0)
+    history_down: bool = False
+    ranges_take: float = 0.01
+    asked: list[tuple[str, float, datetime]] = field(default_factory=list)
+    """Query, when it was asked, for which tick."""
+    ranges: list[tuple[str, datetime, datetime]] = field(default_factory=list)
+    under_way: Counter[str] = field(default_factory=Counter)
+    labels: PodLabels = DEFAULT_LABELS
+
+    async def query(self, promql: str, at: datetime) -> Reading:
+        self.asked.append((promql, virtual.elapsed(), at))
+        asked = virtual.elapsed()
+        self.under_way[promql] += 1
+        assert self.under_way[promql] == 1, "asked again before the answer"
         await asyncio.sleep(self.delays.get(promql, 0.01))
-        if self.down:
-            raise QueryError("Prometheus cannot be reached: ConnectionError")
-        return Answer(at)
+        self.under_way[promql] -= 1
+        if self.down_between[0] <= asked < self.down_between[1]:
+            raise QueryError(DOWN)
+        return self.reading(promql, at)
+
+    async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]:
+        self.ranges.append((promql, start, end))
+        await asyncio.sleep(self.ranges_take)
+        if self.history_down:
+            raise QueryError(DOWN)
+        query = promql.partition("{")[0]
+        return [self.reading(query, start + step * number) for number in range((end - start) // step + 1)]
+
+    def reading(self, query: str, at: datetime) -> Reading:
+        rows = {}
+        for namespace in ("shop", "bank"):
+            for arm in ("1", "2"):
+                counted = 100.0 * number_of(at)
+                if query.startswith("bad"):
+                    failing = self.bad_from if arm == "2" else None
+                    counted = 100.0 * max(0, number_of(at) - number_of(failing)) if failing else 0.0
+                pod = f"ranker-{arm}-x"
+                if counted or not query.startswith("bad"):
+                    rows[owner_of(namespace, pod)] = {pod: (Sample("", counted),)}
+        return Reading(at, rows)
 
 
-async def polled(source: Source, book: EvidenceBook, seconds: float) -> list[tuple[Key, float]]:
-    """Who was woken when."""
-    woken: list[tuple[Key, float]] = []
-    poller = Poller(
-        source,
-        book,
-        interval=timedelta(seconds=5),
-        clock=virtual.wall_clock,
-        wake=lambda key: woken.append((key, round(virtual.elapsed(), 3))),
-    )
-    task = asyncio.create_task(poller.run())
-    await asyncio.sleep(seconds)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    return woken
+class Servers:
+    def __init__(self, *servers: Server) -> None:
+        self.by_name = {server.name: server for server in servers}
+
+    def named(self, name: str) -> Server:
+        return self.by_name[name]
 
 
-def test_a_slow_query_delays_no_other_and_is_not_asked_twice_at_a_time() -> None:
+@dataclass
+class Scene:
+    """A poller at work."""
+
+    servers: Servers
+    book: EvidenceBook
+    poller: Poller
+    woken: list[tuple[Key, float]] = field(default_factory=list)
+
+    async def run(self, seconds: float) -> None:
+        if virtual.elapsed() < SOON:
+            await asyncio.sleep(SOON)
+        task = asyncio.create_task(self.poller.run())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def wakes(self, key: Key = SHOP, after: float = 0.0) -> list[float]:
+        return [when for who, when in self.woken if who == key and when >= after]
+
+    def ticks_of(self, query: str, server: str = "") -> list[int]:
+        return [number_of(at) for asked, _, at in self.servers.named(server).asked if asked == query]
+
+
+def scene(*servers: Server) -> Scene:
+    book, known = EvidenceBook(TICK, START), Servers(*(servers or (Server(),)))
+    poller = Poller(known, book, History(TICK), virtual.wall_clock, lambda key: None)
+    made = Scene(known, book, poller)
+    poller.wake = lambda key: made.woken.append((key, round(virtual.elapsed(), 3)))
+    return made
+
+
+# --- Pace ---------------------------------------------------------------------------------------------------
+
+
+def test_ticks_lie_on_the_grid_and_are_asked_for_a_moment_later() -> None:
     async def main() -> None:
-        source, book = Source({"slow": 12.0}), EvidenceBook(virtual.START)
-        book.want(SHOP, [objective("slow"), objective("quick")])
-        await polled(source, book, 21)
-        assert [at for query, at in source.asked if query == "quick"] == [0, 5, 10, 15, 20]
-        assert [at for query, at in source.asked if query == "slow"] == [0, 15]
-
-    virtual.run(main())
-
-
-def test_only_those_who_want_the_query_are_woken() -> None:
-    async def main() -> None:
-        source, book = Source({"late": 1.0}), EvidenceBook(virtual.START)
-        book.want(SHOP, [objective("both")])
-        book.want(BANK, [objective("both"), objective("late")])
-        woken = await polled(source, book, 3)
-        assert sorted(woken) == [(BANK, 0.01), (BANK, 1.0), (SHOP, 0.01)]
-        assert len(source.asked) == 2
-
-    virtual.run(main())
-
-
-def test_an_error_wakes_too_for_a_deadline_may_run() -> None:
-    async def main() -> None:
-        source, book = Source(), EvidenceBook(virtual.START)
-        source.down = True
-        book.want(SHOP, [objective("q")])
-        assert len(await polled(source, book, 12)) == 3
-        assert book.evidence(SHOP, objective("q"), (), ()).error == "Prometheus cannot be reached: ConnectionError"
-
-    virtual.run(main())
-
-
-def test_an_answer_is_as_old_as_its_question() -> None:
-    async def main() -> None:
-        source, book = Source({"q": 3.0}), EvidenceBook(virtual.START)
-        book.want(SHOP, [objective("q")])
-        await polled(source, book, 4)
-        assert book.evidence(SHOP, objective("q"), (), ()).at == virtual.START
+        made = scene()
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await asyncio.sleep(1.7)  # a process may start at any time
+        await made.run(14)
+        asked = [(round(when, 3), number_of(at)) for _, when, at in made.servers.named("").asked]
+        later = ASK_AFTER.total_seconds()
+        assert asked == [(1.7, 0), (5 + later, 1), (10 + later, 2), (15 + later, 3)]
 
     virtual.run(main())
 
 
 def test_nothing_is_asked_that_nobody_wants() -> None:
     async def main() -> None:
-        source, book = Source(), EvidenceBook(virtual.START)
-        assert await polled(source, book, 12) == []
-        assert source.asked == []
+        made = scene()
+        await made.run(12)
+        assert (made.servers.named("").asked, made.servers.named("").ranges, made.woken) == ([], [], [])
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize("rollouts", [1, 50])
+def test_a_tick_costs_one_query_a_metric_however_many_rollouts_there_are(rollouts: int) -> None:
+    async def main() -> None:
+        made = scene()
+        for number in range(rollouts):
+            key = ("shop", f"ranker{number}")
+            made.book.want(key, question(key, errors(), rate("all")))
+        await made.run(20.5)
+        assert Counter(query for query, *_ in made.servers.named("").asked) == {"bad": 5, "all": 5}
+
+    virtual.run(main())
+
+
+def test_history_is_read_once_for_a_rollout_that_was_seen_from_its_beginning() -> None:
+    async def main() -> None:
+        made = scene()
+        made.book.want(SHOP, question(SHOP, errors(), rate("all")))
+        await made.run(120)
+        assert len(made.servers.named("").ranges) == 4  # two queries, two arms
+        assert made.book.evidence(SHOP)["errors"].tally.ticks == 23
+
+    virtual.run(main())
+
+
+def test_servers_are_asked_for_their_own_rollouts() -> None:
+    async def main() -> None:
+        made = scene(Server("one"), Server("two"))
+        made.book.want(SHOP, question(SHOP, rate("all")), "one")
+        made.book.want(BANK, question(BANK, rate("other")), "two")
+        await made.run(1)
+        found = {name: {query for query, *_ in server.asked} for name, server in made.servers.by_name.items()}
+        assert found == {"one": {"all"}, "two": {"other"}}
+        assert all("bank" not in query for query, *_ in made.servers.named("one").ranges)
+
+    virtual.run(main())
+
+
+# --- Slow answers -------------------------------------------------------------------------------------------
+
+
+def test_a_slow_query_delays_no_other_and_is_not_asked_twice_at_a_time() -> None:
+    async def main() -> None:
+        made = scene(Server(delays={"slow": 12.0}))
+        made.book.want(SHOP, question(SHOP, rate("slow"), rate("quick")))
+        await made.run(21)
+        assert made.ticks_of("quick") == [0, 1, 2, 3, 4]
+        assert [when for query, when, _ in made.servers.named("").asked if query == "slow"] == pytest.approx(
+            [0.3, 15.25]
+        )
+
+    virtual.run(main())
+
+
+def test_ticks_that_a_slow_query_has_missed_are_healed() -> None:
+    async def main() -> None:
+        made = scene(Server(delays={"slow": 12.0}))
+        made.book.want(SHOP, question(SHOP, rate("slow")))
+        await made.run(90)
+        tally = made.book.evidence(SHOP)["slow"].tally
+        assert tally.ticks >= 10
+        assert tally.candidate.requests == 100.0 * tally.ticks  # each once
+
+    virtual.run(main())
+
+
+def test_a_slow_server_delays_no_other() -> None:
+    async def main() -> None:
+        made = scene(Server("slow", delays={"all": 60.0}, ranges_take=60.0), Server("quick"))
+        made.book.want(SHOP, question(SHOP, rate("all")), "slow")
+        made.book.want(BANK, question(BANK, rate("all")), "quick")
+        await made.run(40)
+        assert made.book.evidence(BANK)["all"].tally.ticks == 7
+        assert made.book.evidence(SHOP)["all"].seen_at is None
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    "down",
+    [
+        pytest.param(Server("down", history_down=True), id="refuses"),
+        pytest.param(
+            Server("down", ranges_take=1000.0),
+            id="hangs",
+        ),
+    ],
+)
+def test_gaps_that_cannot_be_read_keep_no_other_from_it(down: Server) -> None:
+    async def main() -> None:
+        made = scene(down, Server("up"))
+        for number in range(MOST_GAPS_AT_ONCE):
+            key = ("shop", f"ranker{number}")
+            made.book.want(key, question(key, rate("all")), "down")
+        made.book.want(BANK, question(BANK, rate("all")), "up")
+        await made.run(60)
+        assert made.book.evidence(BANK)["all"].seen_at is not None
+
+    virtual.run(main())
+
+
+def test_many_gaps_are_read_a_few_at_a_time() -> None:
+    async def main() -> None:
+        made = scene()
+        for number in range(3 * MOST_GAPS_AT_ONCE):
+            key = ("shop", f"ranker{number}")
+            made.book.want(key, question(key, rate("all")))
+        await made.run(1)
+        assert len(made.servers.named("").ranges) == 2 * MOST_GAPS_AT_ONCE
+        await made.run(14.5)
+        assert len(made.servers.named("").ranges) == 2 * 3 * MOST_GAPS_AT_ONCE
+
+    virtual.run(main())
+
+
+# --- Who is woken -------------------------------------------------------------------------------------------
+
+
+def test_a_rollout_is_woken_once_a_tick_by_the_last_of_its_answers() -> None:
+    async def main() -> None:
+        made = scene(Server(delays={"late": 1.0}))
+        made.book.want(SHOP, question(SHOP, rate("early")))
+        made.book.want(BANK, question(BANK, rate("early"), rate("late")))
+        await made.run(19)
+        assert made.wakes(SHOP, after=5) == pytest.approx([5.26, 10.26, 15.26])
+        assert made.wakes(BANK, after=5) == pytest.approx([6.25, 11.25, 16.25])
+
+    virtual.run(main())
+
+
+def test_a_breach_wakes_at_once() -> None:
+    async def main() -> None:
+        made = scene(Server(delays={"late": 4.0}, bad_from=START + 6 * TICK))
+        made.book.want(SHOP, question(SHOP, errors(), rate("late")))
+        await made.run(36)
+        assert made.wakes(after=25) == pytest.approx([29.25, 34.25, 35.26])
+
+    virtual.run(main())
+
+
+def test_an_error_wakes_too_for_a_deadline_may_run() -> None:
+    async def main() -> None:
+        made = scene(Server(down_between=(10, 20)))
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await made.run(18)
+        assert made.wakes(after=10) == pytest.approx([10.26, 15.26])
+        assert made.book.evidence(SHOP)["all"].error == DOWN
+
+    virtual.run(main())
+
+
+# --- Errors -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.INFO, logger="ops_commander.runtime.poller"):
+        yield caplog
+
+
+def test_an_error_is_logged_once_and_so_is_its_end(logged: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        made = scene(Server(down_between=(10, 60)))
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await made.run(90)
+        found = made.book.evidence(SHOP)["all"]
+        assert found.error is None
+        assert found.tally.ticks == number_of(found.tally.last or START) - 1
+        assert found.tally.candidate.requests == 100.0 * found.tally.ticks
+
+    virtual.run(main())
+    assert [record.message for record in logged.records] == [f"no answer any more: {DOWN}", "answered again"]
+
+
+def test_history_that_cannot_be_read_is_told_once(logged: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        made = scene(Server(history_down=True))
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await made.run(60)
+        assert len(made.servers.named("").ranges) > 10  # tried again at each tick
+        made.servers.named("").history_down = False
+        await made.run(10)
+        assert made.book.evidence(SHOP)["all"].tally.ticks > 5
+
+    virtual.run(main())
+    assert [record.message for record in logged.records] == [f"ticks since 08:59:05 not read: {DOWN}"]
+
+
+def test_why_nothing_counts_is_told_where_history_is_missing() -> None:
+    async def main() -> None:
+        made = scene(Server(history_down=True))
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await made.run(60)
+        assert made.book.evidence(SHOP)["all"].error == f"ticks before now could not be read: {DOWN}"
+
+    virtual.run(main())
+
+
+def test_a_bug_in_a_poll_ends_nothing(logged: pytest.LogCaptureFixture) -> None:
+    class Broken(Server):
+        async def query(self, promql: str, at: datetime) -> Reading:
+            if at == START + TICK:
+                raise RuntimeError("a bug")
+            return await super().query(promql, at)
+
+    async def main() -> None:
+        made = scene(Broken())
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await made.run(60)
+        assert made.book.evidence(SHOP)["all"].tally.ticks == 11
+
+    virtual.run(main())
+    assert [record.message for record in logged.records] == ["a poll failed: a bug"]
+
+
+def test_the_age_of_the_oldest_answer_is_a_metric() -> None:
+    async def main() -> None:
+        made = scene(Server(delays={"slow": 100.0}))
+        made.book.want(SHOP, question(SHOP, rate("slow"), rate("quick")))
+        await made.run(31)
+        assert metrics.poll_age._value.get() == 30.0
+
+    virtual.run(main())
+
+
+def test_a_poller_that_is_cancelled_leaves_no_query_behind() -> None:
+    async def main() -> None:
+        made = scene(Server(delays={"all": 100.0}, ranges_take=100.0))
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await made.run(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
 
     virtual.run(main())

@@ -15,6 +15,9 @@ from ops_commander.core.statistics.interval import Interval
 CONCENTRATION = 100.0
 """a + b of the prior Beta around the share."""
 
+EXTREME = 1e-6
+"""A tolerance reaches no nearer to 0 and 1 than this."""
+
 
 def log_e(
     n_c: float, n_b: float, share: float, *, concentration: float = CONCENTRATION, tolerance: float = 0.0
@@ -26,12 +29,12 @@ def log_e(
         tolerance: by how much, as a fraction of the share, it may be off; the likeliest of these shares is tested.
 
     Raises:
-        ValueError: a count is negative, the share is not between 0 and 1, or it is not so with the tolerance.
+        ValueError: a count is negative, or the share is not between 0 and 1.
     """
     a, b = _prior(share, concentration)
     total = checks.count("n_c", n_c) + checks.count("n_b", n_b)
     reach = checks.amount("tolerance", tolerance) * share
-    low, high = checks.fraction("share less tolerance", share - reach), checks.fraction("share and more", share + reach)
+    low, high = max(share - reach, EXTREME), min(share + reach, 1 - EXTREME)
     nearest = min(max(n_c / total, low), high) if total else share
     return float(beta.log_e(np.array(n_c), np.array(total), nearest, a, b))
 
