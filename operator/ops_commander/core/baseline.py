@@ -66,7 +66,7 @@ def _gains(objective: Objective, per_query: Sequence[Sequence[Reading]], owner: 
         if last is None:
             counters.start(at, samples)
         else:
-            gained.append(((at - last).total_seconds(), Arm().plus(counters.advance(at, samples))))
+            gained.append(((at - last).total_seconds(), Arm.of(counters.advance(at, samples))))
         last = at
     return gained
 

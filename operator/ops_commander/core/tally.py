@@ -33,15 +33,13 @@ class Arm:
     spans: Mapping[Span, float] = field(default_factory=dict)
     moments: Mapping[Moment, float] = field(default_factory=dict)
 
-    def plus(self, gained: Sequence[Increments]) -> Arm:
+    @classmethod
+    def of(cls, gained: Sequence[Increments]) -> Arm:
+        """What the queries of an objective have gained in one tick."""
+        if not gained:
+            return EMPTY
         last = gained[-1]
-        old = self.values or (0.0,) * len(gained)
-        return Arm(
-            tuple(value + item.value for value, item in zip(old, gained, strict=True)),
-            _added(self.buckets, last.buckets),
-            _added(self.spans, last.spans),
-            _added(self.moments, last.moments),
-        )
+        return cls(tuple(item.value for item in gained), last.buckets, last.spans, last.moments)
 
     def joined(self, more: Arm) -> Arm:
         """Both stretches together."""

@@ -78,9 +78,8 @@ class Trial:
 
     def _count(self, at: datetime, mine: tuple[Increments, ...], theirs: tuple[Increments, ...]) -> None:
         old = self.tally
-        candidate = old.candidate.plus(mine)
-        stable = old.stable.plus(theirs) if theirs else old.stable
-        gained, other = candidate.since(old.candidate), stable.since(old.stable)
+        gained, other = Arm.of(mine), Arm.of(theirs)
+        candidate, stable = old.candidate.joined(gained), old.stable.joined(other)
         self._waiting += gained.requests
         split = old.split
         if theirs:
