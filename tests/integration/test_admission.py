@@ -392,6 +392,22 @@ REFUSED_POLICIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.rate": {"requests": "all_total"}, f"{_FIRST}.compare": "Difference"},
         ("spec.objectives[0].compare", "no meaning for rate"),
     ),
+    "rate of nothing": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.rate": {"requests": "all_total"}, f"{_FIRST}.max": 0},
+        ("spec.objectives[0]", "a rate is held against a target above 0"),
+    ),
+    "ratio in percent": (
+        {f"{_FIRST}.compare": "Ratio", f"{_FIRST}.max": 120},
+        ("spec.objectives[0]", "from 0.01 to 100", "1 stands for no change"),
+    ),
+    "difference of facts": (
+        {
+            f"{_FIRST}.ratio": ABSENT,
+            f"{_FIRST}.run": {"metric": "risk", "exact": True, "artifact": "risk.json"},
+            f"{_FIRST}.compare": "Difference",
+        },
+        ("spec.objectives[0].compare", "only one with samples"),
+    ),
     "run without proof": (
         {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.run": {"metric": "accuracy", "samples": "n"}},
         ("spec.objectives[0].run.artifact", "Required value"),

@@ -11,6 +11,7 @@ import yaml
 from ops_commander.api import reference, schema
 from ops_commander.api.v1alpha1 import GROUP
 from ops_commander.cli import policy
+from ops_commander.core import recording
 
 _HEADER = "# Generated from operator/ops_commander/api by `ops-commander crd`; do not edit.\n"
 
@@ -43,6 +44,7 @@ def contents() -> dict[str, str]:
     files = {f"crds/{GROUP}_{kind.plural}.yaml": _HEADER + _yaml(schema.manifest(kind)) for kind in schema.KINDS}
     files["docs/api-reference.md"] = reference.markdown()
     files |= {f"docs/schemas/{name}": text for name, text in reference.json_schemas().items()}
+    files["docs/schemas/recording_v1alpha1.json"] = recording.json_schema()
     files["manifests/samples/policy-default.yaml"] = _POLICY_HEADER + policy.text("http", "default")
     return files
 

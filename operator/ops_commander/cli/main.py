@@ -15,10 +15,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ops-commander {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    from ops_commander.cli import run, verbs
+    from ops_commander.cli import backtest, policy, record, replay, run, verbs
 
     run.add_arguments(commands.add_parser("run", help="run the operator"))
     verbs.add_commands(commands)
+    policy.add_arguments(commands.add_parser("policy", help="print a RolloutPolicy with the shipped objectives"))
+
+    record.add_arguments(commands.add_parser("record", help="write down what a deployment's decisions were made of"))
+    replay.add_arguments(commands.add_parser("replay", help="decide a recorded deployment once more, and compare"))
+    backtest.add_arguments(commands.add_parser("backtest", help="what a policy would have decided on past metrics"))
 
     crd = commands.add_parser("crd", help="write CRDs, schemas and reference from the API models")
     crd.add_argument("--root", type=Path, default=Path(), help="root of the repository (default: here)")

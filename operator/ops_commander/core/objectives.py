@@ -93,7 +93,9 @@ def judged_value(objective: Objective) -> str:
 
 def _compares_shares(objective: Objective) -> bool:
     run = objective.run
-    return run is not None and run.samples is not None and (run.against or objective.compare is Compare.DIFFERENCE)
+    if run is None or run.samples is None:
+        return False
+    return run.against is not None or objective.compare is Compare.DIFFERENCE
 
 
 def target_text(objective: Objective) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 
+from ops_commander.api.fields import format_time
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, ObjectiveStatus, Outcome, StepState, Transition, Verdict
 from ops_commander.core.changes import Occurrence
@@ -91,7 +93,7 @@ class Player:
         self.recording = recording
         self.stage = Stage(recording, policy or recording.policy)
         self.listener = Listener(recording.interval, recording.source, iter(ticks))
-        self.status = self.stage.status_before()
+        self.status = self.stage.status_before(rejected=False)
         self.journal = self._journal()
         self.wake: datetime | None = self.journal[0].at
         self.notes: list[str] = []
@@ -102,9 +104,11 @@ class Player:
         if not entries or entries[0].rule not in ("starting", "retried"):
             found = "is empty" if not entries else f"begins with {entries[0].rule!r}, so its beginning was dropped"
             raise RecordingProblem(f"deployment.transitions {found}: expected the journal from the start on")
-        later = [after.at for before, after in zip(entries, entries[1:], strict=False) if after.at < before.at]
+        if any(entry.rule == "replanned" for entry in entries):
+            raise RecordingProblem("spec.steps was edited under way: expected steps that stayed, as one line has them")
+        later = [after.at for before, after in pairwise(entries) if after.at < before.at]
         if later:
-            raise RecordingProblem(f"deployment.transitions is out of order at {later[0].isoformat()}")
+            raise RecordingProblem(f"deployment.transitions is out of order at {format_time(later[0])}")
         return entries
 
     @property
@@ -117,18 +121,22 @@ class Player:
 
     def decided(self, now: datetime, facts: Facts) -> Decided:
         """What the core says at a moment; nothing is carried out."""
+        snapshot = self.listened(now, facts)
+        return Decided(snapshot, decide(snapshot, now), now)
+
+    def listened(self, now: datetime, facts: Facts) -> Snapshot:
+        """What there is to see, with the evidence that is known by now."""
         snapshot = self.stage.snapshot(self.status, facts, now)
         self.listener.want(snapshot)
         self.hear(now)
-        snapshot = replace(snapshot, evidence=self.listener.evidence())
-        return Decided(snapshot, decide(snapshot, now), now)
+        return replace(snapshot, evidence=self.listener.evidence())
 
     def hear(self, now: datetime) -> None:
         """Hand on the ticks that are known by now."""
         raise NotImplementedError
 
-    def carried_out(self, found: Decided, *, every: bool) -> Iterator[Replayed]:
-        """Take over the status. Yields the decision where it says something new."""
+    def carried_out(self, found: Decided) -> Replayed:
+        """Take over the status."""
         decision, status = found.decision, found.status
         if decision.status is not None:
             self.status = ModelRolloutStatus.model_validate(
@@ -137,7 +145,7 @@ class Player:
         self.wake = decision.requeue_at
         step = status.step or found.snapshot.status.step
         seen = [item.seen_at for item in found.snapshot.evidence.values() if item.seen_at]
-        replayed = Replayed(
+        return Replayed(
             at=found.at,
             rule=decision.rule,
             reason=decision.reason,
@@ -149,11 +157,11 @@ class Player:
             tick=min(seen, default=None),
             transition=found.transition,
             outcome=status.deployment.outcome if status.deployment else None,
-            occurrences=tuple(
-                replace(item, message=self.stage.told(item.message)) for item in decision.occurrences
-            ),
+            occurrences=tuple(replace(item, message=self.stage.told(item.message)) for item in decision.occurrences),
             snapshot=found.snapshot,
         )
-        if every or replayed.transition or replayed.kind != self._shown:
-            yield replayed
-        self._shown = replayed.kind
+
+    def is_news(self, replayed: Replayed) -> bool:
+        """Whether it is another decision than the one before. To be asked once for each."""
+        before, self._shown = self._shown, replayed.kind
+        return replayed.transition is not None or replayed.kind != before

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -18,7 +18,15 @@ from pydantic.alias_generators import to_camel
 
 from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time, format_duration, format_time
 from ops_commander.api.policy import RolloutPolicySpec
-from ops_commander.api.v1alpha1 import DeploymentStatus, ModelRolloutSpec, ObjectiveStatus, RollbackStatus
+from ops_commander.api.v1alpha1 import (
+    DeploymentStatus,
+    ModelRollout,
+    ModelRolloutSpec,
+    ObjectiveStatus,
+    RollbackStatus,
+)
+from ops_commander.core import names
+from ops_commander.core.objectives import target_text
 from ops_commander.core.samples import PodSamples, Sample, tick_at_or_before
 from ops_commander.core.snapshot import RunRecord
 
@@ -158,6 +166,92 @@ def bare(template: Mapping[str, Any]) -> dict[str, Any]:
 
 def _containers(template: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = (template.get("spec") or {}).get("containers") or []
+    return found
+
+
+# --- What a rollout's status tells --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a status does not tell: how the operator asked."""
+
+    interval: timedelta
+    stale_after: timedelta
+    source: str = ""
+    runs: Sequence[RunRecord] = ()
+
+
+def recording_of(
+    rollout: ModelRollout, policy: RolloutPolicySpec, how: Circumstances, now: datetime, deployment_id: str = ""
+) -> tuple[Recording, list[str]]:
+    """The first line for a rollout's latest deployment, and what makes its replay doubtful.
+
+    `policy` has its presets resolved. Raises RecordingProblem where status lacks something that a replay needs.
+    """
+    deployment = _recordable(rollout, deployment_id)
+    rollback, metadata = rollout.status.rollback, rollout.metadata
+    recording = Recording(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        recorded_at=now,
+        source=how.source,
+        interval=how.interval,
+        stale_after=how.stale_after,
+        spec=rollout.spec.model_copy(update={"template": bare(rollout.spec.template)}),
+        policy=policy,
+        deployment=deployment,
+        rollback=rollback if rollback and rollback.deployment_id == deployment.id else None,
+        objectives=rollout.status.objectives,
+        runs=[RecordedRun.of(run) for run in how.runs],
+        queries=sorted({query for objective in policy.objectives for query in objective.queries}),
+    )
+    return recording, _doubts(rollout, recording)
+
+
+def _recordable(rollout: ModelRollout, wanted: str) -> DeploymentStatus:
+    deployment, name = rollout.status.deployment, rollout.metadata["name"]
+    if deployment is None:
+        raise RecordingProblem(f"{name}: status.deployment is missing: expected a deployment under way or past")
+    if wanted and wanted != deployment.id:
+        only = "status has the journal of the latest one alone"
+        raise RecordingProblem(f"--deployment is {wanted!r}: expected {deployment.id!r}; {only}")
+    problem = _missing(deployment) or _edited(rollout, deployment)
+    if problem:
+        raise RecordingProblem(f"{deployment.id}: {problem}")
+    return deployment
+
+
+def _missing(deployment: DeploymentStatus) -> str | None:
+    if deployment.stable_revision is None:
+        return "status.deployment.stableRevision is missing: expected one to be held against; a first version has none"
+    if not deployment.transitions:
+        return "status.deployment.transitions is empty: expected the journal of its states"
+    if any(item.rule == "replanned" for item in deployment.transitions):
+        return "spec.steps was edited under way: expected steps that stayed, as spec has only the latest ones"
+    return None
+
+
+def _edited(rollout: ModelRollout, deployment: DeploymentStatus) -> str | None:
+    now = names.revision_of(rollout.spec)
+    if now != deployment.revision:
+        return f"spec asks for revision {now} by now: expected {deployment.revision}, whose steps and model are gone"
+    labels = [step.label for step in rollout.spec.steps]
+    for number, record in enumerate(deployment.steps):
+        if record.name not in labels[number : number + 1]:
+            return f"spec.steps is {', '.join(labels)} by now: expected step {number + 1} to be {record.name}"
+    return None
+
+
+def _doubts(rollout: ModelRollout, recording: Recording) -> list[str]:
+    """The policy may have been edited since; what its rows said is still there."""
+    known = {objective.name: objective for objective in recording.policy.objectives}
+    found = []
+    for row in rollout.status.objectives:
+        objective = known.get(row.name)
+        if objective is None or target_text(objective) != row.target:
+            now = target_text(objective) if objective else "not there"
+            found.append(f"the policy has changed: objective {row.name} was {row.target}, and is {now}")
     return found
 
 

@@ -1,22 +1,23 @@
 """Replay: the same decisions from a recording as in life, or where and how they differ.
 
-What the recording's journal says is what the world did: when pods were Ready, when the router had a split, when a person
-gave an order. What was decided on evidence is decided anew. The journal also tells which tick each transition was decided
-on, so that the same ticks are known at it, however late the operator heard of them.
+What the recording's journal says is what the world did: when pods were Ready, when the router had a split, when a
+person gave an order. What was decided on evidence is decided anew. The journal also tells which tick each transition
+was decided on, so that the same ticks are known at it, however late the operator heard of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from ops_commander.api.v1alpha1 import ObjectiveStatus, StepState, Transition
+from ops_commander.api.v1alpha1 import ObjectiveStatus, Outcome, StepState, Transition
 from ops_commander.core import names
 from ops_commander.core.objectives import NO_EVIDENCE
 from ops_commander.core.player import MOST_AT_ONCE, Decided, Player, Replayed, rows_of
 from ops_commander.core.recording import Recording, Tick
 from ops_commander.core.situation import SETTLE
+from ops_commander.core.snapshot import Evidence, Snapshot
 from ops_commander.core.stage import HEARD_AFTER, Facts
 
 ALWAYS = datetime.max.replace(tzinfo=UTC)
@@ -37,7 +38,7 @@ class _Span:
 
     last: Transition
     next: Transition | None
-    limits: dict[str, datetime | None]
+    limits: Mapping[str, datetime]
     """By objective the tick that was known at the end, where it is another than that of the transition."""
     deaf: bool
     """Whether nothing was heard of Prometheus in between."""
@@ -46,10 +47,10 @@ class _Span:
 
     def limit(self, objective: str, now: datetime) -> datetime | None:
         """The latest tick that may be known."""
+        if self.deaf and (self.next is None or now < self.next.at):
+            return self.last.tick
         if self.next is None:
             return ALWAYS
-        if self.deaf and now < self.next.at:
-            return self.last.tick
         return self.limits.get(objective, self.next.tick)
 
 
@@ -60,6 +61,7 @@ class Replay(Player):
         super().__init__(recording, ticks)
         self.differences: list[str] = []
         self._span = self._span_to(0)
+        self.status = self.stage.status_before(rejected=self.journal[0].rule == "retried")
         self._waits = False
         """Whether the next transition is decided already, earlier than it was in life."""
         self._compared: dict[str, ObjectiveStatus] = {}
@@ -82,23 +84,31 @@ class Replay(Player):
         else:
             self._compare()
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the deployment ended; None while it is under way."""
+        return self.status.deployment.outcome if self.status.deployment else None
+
     # --- What is known when -----------------------------------------------------------------------------
 
     def _span_to(self, number: int) -> _Span:
         last, following = self.journal[max(0, number - 1)], self.journal[number]
-        gap = last.at - last.tick if last.tick else timedelta(0)
         since = following.observing_since
         limits = {}
-        if self._froze_rows(number) and following.tick is not None:
+        if self._froze_rows(number):
             rows = {row.name: row.last_tick for row in self.recording.objectives if row.last_tick}
-            limits = {name: max(tick, following.tick) for name, tick in rows.items()}
+            limits = {name: max(tick, following.tick or tick) for name, tick in rows.items()}
         return _Span(
             last,
             following,
             limits,
-            deaf=gap > 2 * self.recording.interval + SETTLE,
+            deaf=self._is_deaf(last),
             away_until=since if since and last.at < since < following.at else last.at,
         )
+
+    def _is_deaf(self, entry: Transition) -> bool:
+        """Whether Prometheus had not been heard of for some time when something was decided."""
+        return entry.tick is not None and entry.at - entry.tick > 2 * self.recording.interval + SETTLE
 
     def _froze_rows(self, number: int) -> bool:
         """Whether the recorded rows are those of this transition."""
@@ -106,6 +116,17 @@ class Replay(Player):
             return False
         reverted = [i for i, entry in enumerate(self.journal) if entry.state is StepState.REVERTING]
         return number == (reverted[0] if reverted else len(self.journal) - 1)
+
+    def listened(self, now: datetime, facts: Facts) -> Snapshot:
+        """A process that was new had heard nothing yet."""
+        snapshot, span = super().listened(now, facts), self._span
+        if span.next is None or span.next.tick is not None:
+            return snapshot
+        heard = {
+            name: item if name in span.limits else Evidence(origin=item.origin, source=item.source)
+            for name, item in snapshot.evidence.items()
+        }
+        return replace(snapshot, evidence=heard)
 
     def hear(self, now: datetime) -> None:
         self.listener.hear(lambda objective: self._span.limit(objective, now))
@@ -126,6 +147,7 @@ class Replay(Player):
         rule, step = entry.rule, self.status.step
         identity = self.stage.deployment_id
         orders = {
+            "retried": {names.RETRY: self.stage.rejected_id},
             "aborted": {names.ABORT: identity},
             "promoted": {names.PROMOTE: f"{identity}/{step.index if step else 0}"},
         }
@@ -139,7 +161,6 @@ class Replay(Player):
             restarted=rule == "candidate_restarted" and is_now,
             late=rule == "progress_deadline_exceeded" and is_now,
             paused=(state is StepState.PAUSED) != toggled,
-            superseded=rule == "superseded" and is_now,
             annotations=orders.get(rule, {}) if is_now else {},
         )
 
@@ -177,10 +198,9 @@ class Replay(Player):
         """Decisions before a moment."""
         while (moment := max(self._now, min(self._moments(), default=end))) < end:
             self._pass(moment)
-            if moment < self._span.away_until:
-                self.wake = self._span.away_until
-            elif self._waits:
-                self.wake = None
+            if moment < self._span.away_until or self._waits:
+                self.wake = None if self._waits else self._span.away_until
+                self.listened(moment, self._facts(moment))
             else:
                 yield from self._decide(moment, every)
 
@@ -201,7 +221,9 @@ class Replay(Player):
             if found.transition:
                 self._waits = True
                 return
-            yield from self.carried_out(found, every=every)
+            replayed = self.carried_out(found)
+            if self.is_news(replayed) or every:
+                yield replayed
             self._keep_rows(found)
             if self.wake is None or self.wake > moment:
                 return
@@ -216,10 +238,10 @@ class Replay(Player):
                 return False
             self.notes.append(f"{_clock(found.at)}: {_move(made)} is due; it was not yet there when this was recorded")
             return True
-        slack = max(self.recording.stale_after, SETTLE)
+        slack = max(self.recording.stale_after, self.stage.policy.hold_after)  # deaf for longer, it would say so
         if not _is_same(made, entry) or entry.at - found.at > slack:
             return False
-        if made.tick != entry.tick and made.tick is not None:
+        if entry.tick and made.tick and made.tick != entry.tick:
             self.notes.append(
                 f"{_clock(found.at)}: {_move(made)} could be decided on the tick {_clock(made.tick)};"
                 f" the operator had heard of it only by {_clock(entry.at)}"
@@ -234,10 +256,12 @@ class Replay(Player):
             made = found.transition
             if made and not _is_same(made, entry):
                 raise Diverged(self._otherwise(found))
-            if made and made.tick != entry.tick:
+            if made and entry.tick and made.tick != entry.tick:
                 ticks = f"on the tick {_clock(made.tick)}, recorded: {_clock(entry.tick)}"
                 self.differences.append(f"{_clock(entry.at)}: {_move(entry)} {ticks}")
-            yield from self.carried_out(found, every=every)
+            replayed = self.carried_out(found)
+            if self.is_news(replayed) or every:
+                yield replayed
             if made:
                 return
             if self.wake is None or self.wake > entry.at:
@@ -255,7 +279,9 @@ class Replay(Player):
     def _rest(self, every: bool) -> Iterator[Replayed]:
         """What came after the last transition of a deployment under way."""
         last = self.journal[-1]
-        self._span = _Span(last, None, {}, deaf=False, away_until=last.at)
+        heard = max((row.last_tick for row in self.recording.objectives if row.last_tick), default=last.at)
+        deaf = self._is_deaf(last) and last.tick is not None and heard <= last.tick
+        self._span = _Span(last, None, {}, deaf=deaf, away_until=last.at)
         self._waits = False
         yield from self._until(self.recording.recorded_at, every)
 
@@ -294,6 +320,7 @@ class Replay(Player):
 _PROMOTING = (StepState.SWITCHING, StepState.RETURNING)
 _NUMBERS = ("observed", "candidate", "stable", "interval", "samples", "dispersion", "first_tick", "last_tick", "ticks")
 _VERDICTS = ("verdict", "reason", "role", "judged", "target", "unit", "trend", "query")
+
 
 def _row_differences(mine: ObjectiveStatus | None, row: ObjectiveStatus, whole: bool) -> Iterator[str]:
     """Field by field, bit for bit."""

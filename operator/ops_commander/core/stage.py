@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ops_commander.api.fields import format_time
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import (
+    DeploymentStatus,
     GatewayAPI,
     ModelRolloutStatus,
+    Outcome,
     ParentReference,
     StepState,
     Traffic,
@@ -47,10 +50,10 @@ class Facts:
     gone: bool = False
     """Whether the pods of a candidate that is being reverted are gone."""
     restarted: bool = False
+    """Whether a container of the candidate has restarted."""
     late: bool = False
     """Whether progressDeadline has passed; else it never does."""
     paused: bool = False
-    superseded: bool = False
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,8 +82,13 @@ class Stage:
         """The text with the recorded revision."""
         return text.replace(self.revision, self.recording.deployment.revision)
 
-    def status_before(self) -> ModelRolloutStatus:
-        """The status before the deployment."""
+    @property
+    def rejected_id(self) -> str:
+        """The attempt before, where a person ordered another one."""
+        return names.deployment_id(self.recording.name, self.revision, self._number - 1)
+
+    def status_before(self, *, rejected: bool) -> ModelRolloutStatus:
+        """The status before the deployment, with an attempt before that was reverted or without."""
         deployment = self.recording.deployment
         if deployment.stable_revision is None:
             raise RecordingProblem(
@@ -93,13 +101,25 @@ class Stage:
             stable_version=deployment.stable_version,
             stable_run_id=deployment.stable_run_id,
             deployments=self._number - 1,
+            deployment=self._rejected(began) if rejected else None,
             traffic=TrafficStatus(candidate_weight=0, mirror_percent=0, wanted_since=began, confirmed_at=began),
+        )
+
+    def _rejected(self, began: datetime) -> DeploymentStatus:
+        return DeploymentStatus(
+            id=self.rejected_id,
+            revision=self.revision,
+            model_version=self.recording.deployment.model_version,
+            generation=self.recording.deployment.generation,
+            started_at=began,
+            ended_at=began,
+            outcome=Outcome.ROLLED_BACK,
         )
 
     def snapshot(self, status: ModelRolloutStatus, facts: Facts, now: datetime) -> Snapshot:
         """The cluster that has what a status wants, as far as the facts allow. Without evidence."""
         recording = self.recording
-        started = status.deployment is not None
+        started = status.step is not None
         bare = Snapshot(
             name=recording.name,
             namespace=recording.namespace,
@@ -128,12 +148,9 @@ class Stage:
         )
 
     def _edits(self, facts: Facts) -> dict[str, Any]:
-        model = self._spec.model
-        other = model.model_copy(update={"version": f"{model.version}-superseded"})
         return {
             "paused": facts.paused,
             "progress_deadline": self._spec.progress_deadline if facts.late else _NEVER,
-            "model": other if facts.superseded else model,
         }
 
     def _replica_sets(self, situation: Situation, facts: Facts) -> dict[str, ReplicaSetView]:
@@ -195,7 +212,7 @@ class _Followed:
 
 @dataclass
 class Listener:
-    """Hands recorded ticks to trials as runtime/evidence.py does live ones: all of them from the lead-in on, in order."""
+    """Hands recorded ticks to trials as runtime/evidence.py does live ones: all, in order, from the lead-in on."""
 
     interval: timedelta
     source: str
@@ -242,8 +259,8 @@ class Listener:
     def _begun(self, question: Question, trial: Trial) -> _Followed:
         begins = question.begins(self.interval)
         if self._first is None or self._first > trial.origin:
-            found = f"begin at {self._first.isoformat()}" if self._first else "are missing"
-            raise RecordingProblem(f"ticks {found}: expected them from {begins.isoformat()} on")
+            found = f"begin at {format_time(self._first)}" if self._first else "are missing"
+            raise RecordingProblem(f"ticks {found}: expected them from {format_time(begins)} on")
         return _Followed(trial, max(begins, self._first))
 
     def hear(self, limit: Callable[[str], datetime | None]) -> None:
