@@ -32,6 +32,7 @@ from ops_commander.runtime.poller import Poller
 from tests.integration.controlplane import ApiServer
 from tests.integration.prometheus_server import PrometheusServer, Target, scrape, target
 
+NAMESPACE = "recorded"
 SECOND = timedelta(seconds=1)
 STALE_AFTER = 7 * SECOND
 REQUESTS_PER_SECOND = 2000
@@ -96,7 +97,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
                 pod = Pod(stack.enter_context(target()), share, clock.now())
                 pod.count(clock.now())
                 pods.append(pod)
-                labels[pod.target.address] = {"namespace": "shop", "pod": f"{rollout}-{revision}-1x"}
+                labels[pod.target.address] = {"namespace": NAMESPACE, "pod": f"{rollout}-{revision}-1x"}
         folder = tmp_path_factory.mktemp("prometheus")
         prometheus = stack.enter_context(PrometheusServer.start(folder, [scrape("pods", labels)]))
         prometheus.wait_for("count(requests_total) == 4")
@@ -119,7 +120,7 @@ async def _live(shop: Shop, name: str) -> ModelRolloutStatus:
     book, woken = EvidenceBook(SECOND, clock.now()), asyncio.Event()
     poller = Poller(servers, book, History(SECOND), clock.now, lambda _: woken.set())
     polling = asyncio.create_task(poller.run())
-    stage, key = _stage(name), ("shop", name)
+    stage, key = _stage(name), (NAMESPACE, name)
     status = stage.status_before(rejected=False)
     try:
         async with asyncio.timeout(60):
@@ -164,7 +165,7 @@ def _stage(name: str) -> Stage:
     )
     recording = Recording(
         name=name,
-        namespace="shop",
+        namespace=NAMESPACE,
         recorded_at=now,
         interval=SECOND,
         stale_after=STALE_AFTER,
@@ -179,7 +180,7 @@ def _stage(name: str) -> Stage:
 @pytest.fixture(scope="module")
 def rollouts(shop: Shop, api_server: ApiServer) -> dict[str, ModelRolloutStatus]:
     """Both rollouts with their policy in the API server, their deployments at an end."""
-    api_server.kubectl("create", "namespace", "shop")
+    api_server.kubectl("create", "namespace", NAMESPACE)
     policy = {"apiVersion": API_VERSION, "kind": "RolloutPolicy", "metadata": {"name": "fast"}, "spec": POLICY}
     found = asyncio.run(lived(shop))
     for name, status in found.items():
@@ -192,8 +193,8 @@ def rollouts(shop: Shop, api_server: ApiServer) -> dict[str, ModelRolloutStatus]
 
 async def _commit(server: ApiServer, name: str, status: ModelRolloutStatus) -> None:
     async with KubernetesApi(await load_configuration(str(server.kubeconfig))) as api:
-        version = (await api.get("ModelRollout", "shop", name))["metadata"]["resourceVersion"]
-        await Cluster(api).commit("shop", name, version, status)
+        version = (await api.get("ModelRollout", NAMESPACE, name))["metadata"]["resourceVersion"]
+        await Cluster(api).commit(NAMESPACE, name, version, status)
 
 
 def run(*arguments: object) -> int:
@@ -214,7 +215,7 @@ def test_a_rollout_is_recorded_and_decided_the_same_again(
     assert deployment is not None and deployment.outcome == outcome
     path = tmp_path / "recording.jsonl.gz"
 
-    recorded = run("record", name, "-n", "shop", f"--kubeconfig={api_server.kubeconfig}", *shop.flags, "-o", path)
+    recorded = run("record", name, "-n", NAMESPACE, f"--kubeconfig={api_server.kubeconfig}", *shop.flags, "-o", path)
     said = capsys.readouterr().err
     assert recorded == 0, said
     assert f"{name}-{REVISION}-1: " in said and f"ticks written to {path}" in said
@@ -236,7 +237,7 @@ def test_a_backtest_reads_what_another_policy_needs(
 ) -> None:
     objective = {"name": "errors", "ratio": {"bad": "errors_total * 2", "total": "requests_total"}, "max": 0.5}
     file = _policy(tmp_path, objective)
-    flags = ("-n", "shop", f"--kubeconfig={api_server.kubeconfig}", *shop.flags)
+    flags = ("-n", NAMESPACE, f"--kubeconfig={api_server.kubeconfig}", *shop.flags)
 
     assert run("backtest", "--json", "--policy", file, "--rollout", "good", *flags) == 0
 
@@ -255,7 +256,7 @@ def test_a_span_without_a_deployment_is_tested(
     file = _policy(tmp_path, POLICY["objectives"][0])
     span = ("--step=shadow", f"--candidate={REVISION}", f"--stable={STABLE}", f"--from={since.isoformat()}")
 
-    assert run("backtest", "--json", "--policy", file, "--rollout", "bad", "-n", "shop", *span, *shop.flags) == 0
+    assert run("backtest", "--json", "--policy", file, "--rollout", "bad", "-n", NAMESPACE, *span, *shop.flags) == 0
 
     document = json.loads(capsys.readouterr().out)
     [step] = document["steps"]
