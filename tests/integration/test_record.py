@@ -186,7 +186,7 @@ def rollouts(shop: Shop, api_server: ApiServer) -> dict[str, ModelRolloutStatus]
     for name, status in found.items():
         rollout = {"apiVersion": API_VERSION, "kind": "ModelRollout", "metadata": {"name": name}, "spec": SPEC}
         for document in (policy, rollout):
-            api_server.kubectl("apply", "--namespace=shop", "-f", "-", stdin=json.dumps(document))
+            api_server.kubectl("apply", f"--namespace={NAMESPACE}", "-f", "-", stdin=json.dumps(document))
         asyncio.run(_commit(api_server, name, status))
     return found
 
