@@ -21,8 +21,8 @@ from ops_commander.api.fields import (
     format_duration,
     parse_duration,
 )
-from ops_commander.api.schema import KINDS, MODEL_ROLLOUT, Kind, Schema, manifest, resource_schema
 from ops_commander.api.policy import Objective, RolloutPolicySpec
+from ops_commander.api.schema import KINDS, MODEL_ROLLOUT, Kind, Schema, manifest, resource_schema
 from ops_commander.api.v1alpha1 import ModelRolloutSpec
 from ops_commander.cli import crd
 

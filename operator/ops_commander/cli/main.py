@@ -5,42 +5,44 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
+from typing import Final
 
 from ops_commander import __version__
 
+COMMANDS: Final = {
+    "run": ("run", "run the operator"),
+    "abort": ("verbs", "revert the deployment under way"),
+    "promote": ("verbs", "leave the present step now"),
+    "retry": ("verbs", "try the reverted deployment's revision again"),
+    "policy": ("policy", "print a RolloutPolicy with the shipped objectives"),
+    "record": ("record", "write down what a deployment's decisions were made of"),
+    "replay": ("replay", "decide a recorded deployment once more, and compare"),
+    "backtest": ("backtest", "what a policy would have decided on past metrics"),
+    "schema-diff": ("schema_diff", "compare what two versions of a model's API take and answer"),
+    "lock-diff": ("lock_diff", "compare a candidate's dependencies with the production lock"),
+    "preflight": ("preflight", "check a candidate's schema, dependencies, config, checkpoints and tests"),
+    "crd": ("crd", "write CRDs, schemas and reference from the API models"),
+}
+"""Each with its module in this package. Only that of the command given is imported: the operator carries no others."""
 
-def _parser() -> argparse.ArgumentParser:
+
+def _parser(wanted: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ops-commander", description="Progressive delivery of ML models.")
     parser.add_argument("--version", action="version", version=f"ops-commander {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-
-    from ops_commander.cli import backtest, policy, record, replay, run, verbs
-
-    run.add_arguments(commands.add_parser("run", help="run the operator"))
-    verbs.add_commands(commands)
-    policy.add_arguments(commands.add_parser("policy", help="print a RolloutPolicy with the shipped objectives"))
-
-    record.add_arguments(commands.add_parser("record", help="write down what a deployment's decisions were made of"))
-    replay.add_arguments(commands.add_parser("replay", help="decide a recorded deployment once more, and compare"))
-    backtest.add_arguments(commands.add_parser("backtest", help="what a policy would have decided on past metrics"))
-
-    crd = commands.add_parser("crd", help="write CRDs, schemas and reference from the API models")
-    crd.add_argument("--root", type=Path, default=Path(), help="root of the repository (default: here)")
-    crd.add_argument("--check", action="store_true", help="only say what has drifted; exit 1 if anything has")
-    crd.set_defaults(handle=_crd)
+    for name, (module, help_) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_)
+        if name == wanted:
+            import_module(f"ops_commander.cli.{module}").add_arguments(command)
     return parser
-
-
-def _crd(arguments: argparse.Namespace) -> int:
-    from ops_commander.cli import crd
-
-    return crd.generate(arguments.root, arguments.check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit code is 0 for done, 1 for failed, 2 for bad arguments."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    wanted = next((argument for argument in given if not argument.startswith("-")), None)
+    arguments = _parser(wanted).parse_args(given)
     code: int = arguments.handle(arguments)
     return code
 

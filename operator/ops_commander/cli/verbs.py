@@ -5,30 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from ops_commander.core import names
 
-Subparsers = Any
-_VERBS: dict[str, tuple[str, str]] = {
-    "abort": (names.ABORT, "revert the deployment under way"),
-    "promote": (names.PROMOTE, "leave the present step now"),
-    "retry": (names.RETRY, "try the reverted deployment's revision again"),
-}
+_ANNOTATIONS = {"abort": names.ABORT, "promote": names.PROMOTE, "retry": names.RETRY}
 
 
-def add_commands(commands: Subparsers) -> None:
-    for verb, (_, help_) in _VERBS.items():
-        parser = commands.add_parser(verb, help=help_)
-        parser.add_argument("name", help="name of the ModelRollout")
-        parser.add_argument("-n", "--namespace", default=None, help="default: that of the kubeconfig's context")
-        parser.add_argument("--kubeconfig", default=None)
-        parser.set_defaults(handle=_handler(verb))
-
-
-def _handler(verb: str) -> Callable[[argparse.Namespace], int]:
-    return lambda arguments: asyncio.run(_order(verb, arguments))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="name of the ModelRollout")
+    parser.add_argument("-n", "--namespace", default=None, help="default: that of the kubeconfig's context")
+    parser.add_argument("--kubeconfig", default=None)
+    parser.set_defaults(handle=lambda arguments: asyncio.run(_order(arguments.command, arguments)))
 
 
 def order_for(verb: str, body: dict[str, Any]) -> str:
@@ -66,6 +54,6 @@ async def _annotate(verb: str, arguments: argparse.Namespace) -> str:
         body = await api.get("ModelRollout", namespace, arguments.name)
         value = order_for(verb, body)
         await api.merge(
-            "ModelRollout", namespace, arguments.name, {"metadata": {"annotations": {_VERBS[verb][0]: value}}}
+            "ModelRollout", namespace, arguments.name, {"metadata": {"annotations": {_ANNOTATIONS[verb]: value}}}
         )
     return value

@@ -1,0 +1,1 @@
+"""What a candidate is installed with, against the production lock."""
