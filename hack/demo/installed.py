@@ -81,6 +81,7 @@ def install_operator(**values: str) -> None:
         "image.repository": repository,
         "image.tag": tag,
         "prometheus.url": PROMETHEUS_URL,
+        "prometheus.scrapeInterval": "1s",
         "mlflow.url": MLFLOW_URL,
         "pollInterval": "1s",
         # a new build under the same tag: new pods

@@ -1,4 +1,4 @@
-"""MLflow runs of the sample model's versions, by MLflow's REST API: parameters, an offline metric, FINISHED."""
+"""MLflow runs of the sample model's versions, by MLflow's REST API: parameters, metrics, artifacts, FINISHED."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import random
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from hack.cluster.commands import BootstrapError
@@ -21,6 +22,15 @@ def _call(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, 
     with urllib.request.urlopen(request, timeout=20) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
+
+
+def _log_artifact(url: str, run_id: str, path: str, text: str) -> None:
+    """Through the server, which keeps artifacts itself."""
+    uri = str(_call(url, f"runs/get?run_id={run_id}")["run"]["info"]["artifact_uri"])
+    place = f"{url}/api/2.0/mlflow-artifacts/artifacts/{uri.removeprefix('mlflow-artifacts:/')}/{path}"
+    request = urllib.request.Request(place, text.encode(), {"content-type": "application/octet-stream"}, method="PUT")
+    with urllib.request.urlopen(request, timeout=20):
+        pass
 
 
 def _experiment(url: str) -> str:
@@ -48,16 +58,21 @@ def pair_accuracy(weights: tuple[float, ...], rows: int = _ROWS) -> float:
     return round(agreed / len(pairs), 4)
 
 
-def log_run(url: str, version: str) -> str:
-    """Record the training of one version as a finished run; return its id."""
+def log_run(
+    url: str, version: str, *, metrics: Mapping[str, float] | None = None, artifacts: Mapping[str, str] | None = None
+) -> str:
+    """Record the training of one version as a finished run; return its id. Artifacts are texts by their path."""
     weights = weights_of(version)
     try:
         tags = [{"key": "model.name", "value": ROLLOUT}, {"key": "model.version", "value": version}]
         begun = {"experiment_id": _experiment(url), "run_name": f"{ROLLOUT}-{version}", "tags": tags}
         run_id = str(_call(url, "runs/create", begun)["run"]["info"]["run_id"])
         params = [{"key": f"weight_{index}", "value": f"{weight:.6f}"} for index, weight in enumerate(weights)]
-        metric = {"key": "pair_accuracy", "value": pair_accuracy(weights), "timestamp": 0, "step": 0}
-        _call(url, "runs/log-batch", {"run_id": run_id, "params": params, "metrics": [metric]})
+        values = {"pair_accuracy": pair_accuracy(weights), **(metrics or {})}
+        logged = [{"key": key, "value": value, "timestamp": 0, "step": 0} for key, value in values.items()]
+        _call(url, "runs/log-batch", {"run_id": run_id, "params": params, "metrics": logged})
+        for path, text in (artifacts or {}).items():
+            _log_artifact(url, run_id, path, text)
         _call(url, "runs/update", {"run_id": run_id, "status": "FINISHED"})
     except OSError as error:
         said = error.read().decode(errors="replace")[:500] if isinstance(error, urllib.error.HTTPError) else ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.shop import Shop, kill_operator, status, step_names
 
 
+@pytest.mark.rate(120)
 def test_operator_killed_in_each_step_resumes_where_it_was(shop: Shop) -> None:
     shop.launch()
     steps = [

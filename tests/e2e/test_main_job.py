@@ -43,7 +43,7 @@ def test_good_version_completes_and_bad_one_is_reverted_without_a_failed_request
     reverted = shop.wait_phase("RolledBack")
     rollback = status(reverted)["rollback"]
     assert rollback["reason"] == "ObjectiveBreached"
-    assert rollback["objective"] in ("error-rate", "p95-latency")
+    assert rollback["objective"] in ("error-rate", "error-ratio", "p95-latency")
     assert 0 < rollback["trafficSeconds"] < rollback["replicaSetSeconds"] < RTO_SECONDS
     assert _ordered(rollback, "breachVisibleAt", "decidedAt", "trafficRevertedAt", "replicaSetRevertedAt")
     assert status(reverted)["stableVersion"] == "2"

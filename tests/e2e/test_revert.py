@@ -8,6 +8,7 @@ from hack.demo.installed import kubectl
 from tests.e2e.shop import LONG_CANARY, Shop, condition, status
 
 
+@pytest.mark.rate(120)
 @pytest.mark.parametrize("step", ["shadow", "canary", "full"])
 def test_abort_reverts_in_every_step(shop: Shop, step: str) -> None:
     shop.launch()

@@ -64,7 +64,7 @@ async def test_all_is_well() -> None:
 
 
 async def test_errors_by_the_model_are_its_own() -> None:
-    async with ranking(version="8", fault_error_rate=0.3) as (ranker, port):
+    async with ranking(version="8", faults=server.Plan(error_rate=0.3)) as (ranker, port):
         async with loading(port, rate=100) as client:
             await asyncio.sleep(1.5)
         stats = stats_of(client)

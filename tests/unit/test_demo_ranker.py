@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -18,9 +19,10 @@ import aiohttp
 import pytest
 
 from hack.demo.ranker import server
-from hack.demo.ranker.server import Metrics, Ranker, Settings
+from hack.demo.ranker.server import DURATION_BUCKETS, Metrics, Plan, Ranker, Settings, Share
 
 INFER = "/v2/models/ranker/infer"
+NO_FAULTS = {"error_rate": 0, "error_clump": 1, "latency_ms": 0, "tail_share": 0, "tail_ms": 0, "planned": False}
 LOOPBACK = "127.0.0.1"
 
 
@@ -163,8 +165,7 @@ def test_exposition_starts_at_zero_and_cumulates() -> None:
     metrics = Metrics()
     text = metrics.exposition()
     assert 'model_requests_total{code="200"} 0\nmodel_requests_total{code="500"} 0\n' in text
-    edges = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.2", "0.3", "0.4", "0.5", "0.505", "0.75")
-    for edge in (*edges, "1.0", "2.5", "5.0", "+Inf"):
+    for edge in (*DURATION_BUCKETS, "+Inf"):
         assert f'_bucket{{le="{edge}"}} 0' in text
     for seconds in (0.5, 0.503, 9.0):
         metrics.observe(200, seconds)
@@ -173,8 +174,14 @@ def test_exposition_starts_at_zero_and_cumulates() -> None:
         assert f'_bucket{{le="{edge}"}} {count}' in text
 
 
+def test_edges_are_5_ms_apart_where_versions_have_their_p95() -> None:
+    assert list(DURATION_BUCKETS) == sorted(DURATION_BUCKETS)
+    for edge in (0.005, 0.01, 0.015, 0.02, 0.06, 0.08, 0.38, 0.385, 0.39, 0.395, 0.4, 0.5):
+        assert {edge, round(edge + 0.005, 3)} <= set(DURATION_BUCKETS)
+
+
 async def test_planned_faults_begin_after_the_first_request() -> None:
-    async with running(fault_after_seconds=0.3, fault_error_rate=1.0, fault_latency_ms=50) as caller:
+    async with running(fault_after_seconds=0.3, faults=Plan(error_rate=1.0, latency_ms=50)) as caller:
         await asyncio.sleep(0.35)
         assert (await caller.infer())[0] == 200
         await asyncio.sleep(0.35)
@@ -187,18 +194,91 @@ async def test_planned_faults_begin_after_the_first_request() -> None:
 
 
 async def test_faults_by_the_control_port_hold_at_once() -> None:
-    async with running(fault_after_seconds=60, fault_error_rate=1.0) as caller:
+    async with running(fault_after_seconds=60, faults=Plan(error_rate=1.0)) as caller:
         await caller.infer()
         status, state = await caller.post_faults({"error_rate": 0.3})
-        assert (status, state) == (200, {"error_rate": 0.3, "latency_ms": 0.0, "planned": False})
+        assert (status, state) == (200, {**NO_FAULTS, "error_rate": 0.3})
         statuses = [(await caller.infer())[0] for _ in range(20)]
         assert statuses.count(500) == 6
         await caller.post_faults({"error_rate": 0, "latency_ms": 5})
         async with caller.session.get(caller.control + "/faults") as response:
-            assert await response.json() == {"error_rate": 0, "latency_ms": 5, "planned": False}
+            assert await response.json() == {**NO_FAULTS, "latency_ms": 5}
 
 
-@pytest.mark.parametrize("wrong", [[], {"rate": 1}, {"error_rate": 2}, {"latency_ms": "1"}, {"crash": 1}])
+def runs_of(picked: list[bool]) -> list[int]:
+    """Lengths of the unbroken rows of picked ones."""
+    return [len(list(of)) for is_picked, of in itertools.groupby(picked) if is_picked]
+
+
+@pytest.mark.parametrize(("share", "clump"), [(0.01, 1), (0.01, 5), (0.3, 1), (0.3, 7), (0.9, 20), (1.0, 3)])
+def test_a_share_is_kept_in_the_long_run_however_it_clumps(share: float, clump: int) -> None:
+    chosen = Share(share, clump)
+    picked = [chosen.picks_next() for _ in range(10_000)]
+
+    assert sum(picked) == pytest.approx(10_000 * share, abs=clump)
+    assert all(length % clump == 0 for length in runs_of(picked)[:-1]), "a clump is never interrupted"
+    if share < 0.5:
+        assert set(runs_of(picked)[:-1]) == {clump}
+
+
+def test_no_share_picks_nothing() -> None:
+    chosen = Share(0.0, 5)
+    assert not any(chosen.picks_next() for _ in range(1000))
+
+
+async def test_errors_come_in_clumps_from_the_environment_on() -> None:
+    async with running(faults=Plan(error_rate=0.2, error_clump=5)) as caller:
+        failed = [(await caller.infer())[0] == 500 for _ in range(60)]
+        assert runs_of(failed) == [5, 5]
+        await caller.post_faults({"error_clump": 2})
+        failed = [(await caller.infer())[0] == 500 for _ in range(22)]
+        assert runs_of(failed) == [2, 2], "the pattern begins anew, the rate stays"
+
+
+async def test_a_slow_tail_is_spread_evenly_and_measured() -> None:
+    async with running(latency_ms=1, faults=Plan(tail_share=0.25, tail_ms=110)) as caller:
+        for _ in range(12):
+            await caller.infer()
+        text = (await caller.get("/metrics"))[1]
+    assert 'model_request_duration_seconds_bucket{le="0.1"} 9\n' in text
+    assert "model_request_duration_seconds_count 12\n" in text
+
+
+async def test_metrics_begin_anew_without_a_restart() -> None:
+    async with running(faults=Plan(error_rate=0.5)) as caller:
+        before = (await caller.get("/metrics"))[1]
+        for _ in range(5):
+            await caller.infer()
+        status, state = await caller.post_faults({"reset_metrics": True})
+        assert (status, state["error_rate"]) == (200, 0.5), "the faults stay"
+        assert (await caller.get("/metrics"))[1] == before
+        assert [(await caller.infer())[0] for _ in range(2)].count(500) == 1
+        assert sum(caller.ranker.metrics.requests.values()) == 2
+
+
+async def test_planned_reset_of_the_metrics() -> None:
+    async with running(fault_after_seconds=0.1, fault_reset_metrics=True) as caller:
+        await caller.infer()
+        assert caller.ranker.metrics.requests[200] == 1
+        await asyncio.sleep(0.2)
+        assert caller.ranker.metrics.requests[200] == 0
+
+
+WRONG_FAULTS: list[Any] = [
+    [],
+    {"rate": 1},
+    {"error_rate": 2},
+    {"error_clump": 0},
+    {"error_clump": 1.5},
+    {"latency_ms": "1"},
+    {"tail_share": -0.1},
+    {"tail_ms": 1e9},
+    {"crash": 1},
+    {"reset_metrics": "yes"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_FAULTS)
 async def test_wrong_faults_are_refused(wrong: Any) -> None:
     async with running() as caller:
         status, answer = await caller.post_faults(wrong)
@@ -212,6 +292,14 @@ def test_settings_name_the_variable_that_is_wrong() -> None:
         Settings.from_env({"FAULT_ERROR_RATE": "30"})
     with pytest.raises(SystemExit, match="LATENCY_MS"):
         Settings.from_env({"LATENCY_MS": "slow"})
+    with pytest.raises(SystemExit, match=r"FAULT_ERROR_CLUMP='0' is not within 1..1000"):
+        Settings.from_env({"FAULT_ERROR_CLUMP": "0"})
+    with pytest.raises(SystemExit, match=r"FAULT_ERROR_CLUMP=1.5 is not a whole number"):
+        Settings.from_env({"FAULT_ERROR_CLUMP": "1.5"})
+    with pytest.raises(SystemExit, match="FAULT_TAIL_SHARE"):
+        Settings.from_env({"FAULT_TAIL_SHARE": "2"})
+    given = {"FAULT_ERROR_RATE": "0.1", "FAULT_ERROR_CLUMP": "5", "FAULT_TAIL_SHARE": "0.08", "FAULT_TAIL_MS": "620"}
+    assert Settings.from_env(given).faults == Plan(0.1, 5, 0.0, 0.08, 620.0)
 
 
 # As a process of its own

@@ -16,7 +16,7 @@ import sys
 import zlib
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -25,7 +25,12 @@ MODEL = "ranker"
 FEATURES = 8
 BASE_WEIGHTS = (0.9, -0.4, 0.3, 0.7, -0.2, 0.5, -0.6, 0.1)
 MAX_ROWS = 1000
-DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.505, 0.75, 1.0, 2.5, 5.0)
+# edges 5 ms apart where versions of the demo and the tests have their P95: a drift of 5 ms is seen between two of them
+FINE_BUCKETS = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.05, 0.055, 0.06, 0.065, 0.075, 0.08, 0.085)
+DURATION_BUCKETS = (
+    *FINE_BUCKETS,
+    *(0.1, 0.2, 0.3, 0.38, 0.385, 0.39, 0.395, 0.4, 0.405, 0.5, 0.505, 0.75, 1.0, 2.5, 5.0),
+)
 KEEPALIVE_SECONDS = 3900.0  # longer than a proxy keeps idle connections, so that it closes first
 DRAIN_QUIET_SECONDS = 0.2
 DRAIN_MAX_SECONDS = 5.0
@@ -33,8 +38,39 @@ JSON_TYPE = "application/json"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+FAULT_BOUNDS: dict[str, tuple[float, float]] = {
+    "error_rate": (0.0, 1.0),
+    "error_clump": (1.0, 1000.0),
+    "latency_ms": (0.0, 60_000.0),
+    "tail_share": (0.0, 1.0),
+    "tail_ms": (0.0, 60_000.0),
+}
+FAULT_ACTS = ("crash", "reset_metrics")
+
+
 class BadRequestError(Exception):
     """The request is not one that the model can answer; the text says why."""
+
+
+def whole(name: str, value: float) -> int:
+    if value != int(value):
+        raise SystemExit(f"{name}={value:g} is not a whole number")
+    return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Faults that last."""
+
+    error_rate: float = 0.0
+    """Share of the requests that fail, in the long run."""
+    error_clump: int = 1
+    """So many fail one after the other; the rate stays."""
+    latency_ms: float = 0.0
+    """Added to every request."""
+    tail_share: float = 0.0
+    """Share of the requests that take `tail_ms`, or longer if they do so anyway."""
+    tail_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +80,31 @@ class Settings:
     latency_jitter_ms: float = 0.0
     startup_seconds: float = 0.0
     fault_after_seconds: float = 0.0
-    fault_error_rate: float = 0.0
-    fault_latency_ms: float = 0.0
+    faults: Plan = Plan()
     fault_crash: bool = False
+    fault_reset_metrics: bool = False
     host: str = "0.0.0.0"
     port: int = 8080
     control_port: int = 9090
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        def number(name: str, default: float = 0.0, maximum: float = math.inf) -> float:
+        def number(name: str, default: float = 0.0, maximum: float = math.inf, minimum: float = 0.0) -> float:
             raw = env.get(name, "")
             try:
                 value = float(raw) if raw else default
             except ValueError:
                 raise SystemExit(f"{name}={raw!r} is not a number") from None
-            if not 0 <= value <= maximum:
-                raise SystemExit(f"{name}={raw!r} is not within 0..{maximum}")
+            if not minimum <= value <= maximum:
+                raise SystemExit(f"{name}={raw!r} is not within {minimum:g}..{maximum:g}")
             return value
+
+        def fault(name: str) -> float:
+            low, high = FAULT_BOUNDS[name]
+            return number(f"FAULT_{name.upper()}", low, high, low)
+
+        def flag(name: str) -> bool:
+            return env.get(name, "").lower() in ("1", "true", "yes")
 
         return cls(
             version=env.get("MODEL_VERSION") or "1",
@@ -69,9 +112,15 @@ class Settings:
             latency_jitter_ms=number("LATENCY_JITTER_MS"),
             startup_seconds=number("STARTUP_SECONDS"),
             fault_after_seconds=number("FAULT_AFTER_SECONDS"),
-            fault_error_rate=number("FAULT_ERROR_RATE", maximum=1),
-            fault_latency_ms=number("FAULT_LATENCY_MS"),
-            fault_crash=env.get("FAULT_CRASH", "").lower() in ("1", "true", "yes"),
+            faults=Plan(
+                error_rate=fault("error_rate"),
+                error_clump=whole("FAULT_ERROR_CLUMP", fault("error_clump")),
+                latency_ms=fault("latency_ms"),
+                tail_share=fault("tail_share"),
+                tail_ms=fault("tail_ms"),
+            ),
+            fault_crash=flag("FAULT_CRASH"),
+            fault_reset_metrics=flag("FAULT_RESET_METRICS"),
             host=env.get("HOST") or "0.0.0.0",
             port=int(number("PORT", 8080, 65535)),
             control_port=int(number("CONTROL_PORT", 9090, 65535)),
@@ -120,6 +169,10 @@ class Metrics:
     """One counter by code and one histogram, written out by hand: a scrape costs microseconds."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """As a new process has them: the same series, from 0."""
         self.requests: dict[int, int] = {200: 0, 500: 0}
         self.durations = [0] * (len(DURATION_BUCKETS) + 1)
         self.duration_sum = 0.0
@@ -146,39 +199,72 @@ class Metrics:
         return "\n".join(lines)
 
 
+class Share:
+    """Picks a share of the requests, evenly spread and without chance: 0.3 picks 3 in every 10."""
+
+    def __init__(self, share: float, clump: int = 1) -> None:
+        self._share, self._clump = share, clump
+        self._owed = 0.0
+        self._left = 0
+
+    def picks_next(self) -> bool:
+        """A clump starts once all of it is owed, and is not interrupted."""
+        self._owed += self._share
+        if not self._left:
+            if self._owed < self._clump - 1e-9:
+                return False
+            self._owed -= self._clump
+            self._left = self._clump
+        self._left -= 1
+        return True
+
+
 class Faults:
     """What goes wrong, and from when on. A POST to the control port replaces the plan of the environment."""
 
-    def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._metrics = metrics
         self._after = settings.fault_after_seconds
-        self._planned = (settings.fault_error_rate, settings.fault_latency_ms, settings.fault_crash)
+        self._planned = settings.faults
+        self._acts = {"crash": settings.fault_crash, "reset_metrics": settings.fault_reset_metrics}
+        self._is_planned = settings.faults != Plan() or any(self._acts.values())
         self._due: asyncio.TimerHandle | None = None
         self._started = False
-        self._owed_errors = 0.0
-        self.error_rate = 0.0
-        self.latency_ms = 0.0
+        self._errors = self._tail = Share(0.0)
+        self.plan = Plan()
 
     def on_first_request(self) -> None:
         """Start the clock of the planned faults."""
         if self._started:
             return
         self._started = True
-        if any(self._planned) and self._after > 0:
+        if self._is_planned and self._after > 0:
             self._due = self._loop.call_later(self._after, self._begin)
-        elif any(self._planned):
+        elif self._is_planned:
             self._begin()
 
     def _begin(self) -> None:
-        error_rate, latency_ms, crash = self._planned
-        self.set(error_rate, latency_ms)
-        if crash:
+        self.set(self._planned)
+        if self._acts["reset_metrics"]:
+            self._metrics.reset()
+        if self._acts["crash"]:
             crash_now()
 
-    def set(self, error_rate: float, latency_ms: float) -> None:
+    def set(self, plan: Plan) -> None:
+        """These from now on, from the start of their pattern."""
         self.cancel()
-        self.error_rate, self.latency_ms, self._owed_errors = error_rate, latency_ms, 0.0
-        log(f"faults: error_rate={error_rate} latency_ms={latency_ms}")
+        self.plan = plan
+        self._errors, self._tail = Share(plan.error_rate, plan.error_clump), Share(plan.tail_share)
+        log(f"faults: {plan}")
+
+    def act(self, wanted: Mapping[str, Any]) -> None:
+        """What happens once."""
+        if wanted.get("reset_metrics"):
+            log("faults: metrics begin anew")
+            self._metrics.reset()
+        if wanted.get("crash"):
+            self._loop.call_later(0.02, crash_now)  # the answer goes out first
 
     def cancel(self) -> None:
         self._started = True
@@ -186,16 +272,16 @@ class Faults:
             self._due.cancel()
             self._due = None
 
+    def delayed(self, latency_ms: float) -> float:
+        """How long the next request takes instead."""
+        latency_ms += self.plan.latency_ms
+        return max(latency_ms, self.plan.tail_ms) if self._tail.picks_next() else latency_ms
+
     def next_is_error(self) -> bool:
-        """Spread errors evenly: a rate of 0.3 fails 3 in every 10 requests, without chance."""
-        self._owed_errors += self.error_rate
-        if self._owed_errors < 1 - 1e-9:
-            return False
-        self._owed_errors -= 1
-        return True
+        return self._errors.picks_next()
 
     def to_json(self) -> dict[str, Any]:
-        return {"error_rate": self.error_rate, "latency_ms": self.latency_ms, "planned": self._due is not None}
+        return {**asdict(self.plan), "planned": self._due is not None}
 
 
 def log(message: str) -> None:
@@ -244,7 +330,7 @@ class Ranker:
         self.settings = settings
         self.metrics = Metrics()
         self._loop = asyncio.get_running_loop()
-        self.faults = Faults(settings, self._loop)
+        self.faults = Faults(settings, self.metrics, self._loop)
         self._weights = weights_of(settings.version)
         self._ready_at = self._loop.time() + settings.startup_seconds
         self._draining = False
@@ -340,12 +426,13 @@ class Ranker:
             return error.status, {"error": error.reason}
         if not self._is_ready():
             return 503, {"error": "the model is still starting"}
-        latency_ms = self.settings.latency_ms + self.faults.latency_ms
+        latency_ms = self.settings.latency_ms
         if self.settings.latency_jitter_ms:
             latency_ms += random.random() * self.settings.latency_jitter_ms
+        latency_ms = self.faults.delayed(latency_ms)
         if latency_ms:
             await asyncio.sleep(latency_ms / 1000)
-        if self.faults.error_rate and self.faults.next_is_error():
+        if self.faults.next_is_error():
             return 500, {"error": "injected fault"}
         try:
             body = json.loads(raw)
@@ -400,11 +487,9 @@ class Ranker:
             wanted = faults_of(await request.read())
         except (BadRequestError, web.HTTPException) as error:
             return web.json_response({"error": str(error)}, status=400)
-        self.faults.set(
-            wanted.get("error_rate", self.faults.error_rate), wanted.get("latency_ms", self.faults.latency_ms)
-        )
-        if wanted.get("crash"):
-            self._loop.call_later(0.02, crash_now)  # the answer goes out first
+        if lasting := {name: value for name, value in wanted.items() if name in FAULT_BOUNDS}:
+            self.faults.set(replace(self.faults.plan, **lasting))
+        self.faults.act(wanted)
         return web.json_response(self.faults.to_json())
 
 
@@ -413,14 +498,17 @@ def faults_of(raw: bytes) -> dict[str, Any]:
         wanted = json.loads(raw)
     except ValueError:
         raise BadRequestError("the body is not JSON") from None
-    if not isinstance(wanted, dict) or (unknown := set(wanted) - {"error_rate", "latency_ms", "crash"}):
+    if not isinstance(wanted, dict) or (unknown := set(wanted) - {*FAULT_BOUNDS, *FAULT_ACTS}):
         raise BadRequestError(f"unknown fields {sorted(unknown)}" if isinstance(wanted, dict) else "expected an object")
-    for name, maximum in (("error_rate", 1.0), ("latency_ms", 60_000.0)):
-        value = wanted.get(name, 0)
-        if type(value) not in (int, float) or not 0 <= value <= maximum:
-            raise BadRequestError(f"{name}: expected a number within 0..{maximum:g}")
-    if type(wanted.get("crash", False)) is not bool:
-        raise BadRequestError("crash: expected true or false")
+    for name, (minimum, maximum) in FAULT_BOUNDS.items():
+        value = wanted.get(name, minimum)
+        if type(value) not in (int, float) or not minimum <= value <= maximum:
+            raise BadRequestError(f"{name}: expected a number within {minimum:g}..{maximum:g}")
+    if type(wanted.get("error_clump", 1)) is not int:
+        raise BadRequestError("error_clump: expected a whole number")
+    for name in FAULT_ACTS:
+        if type(wanted.get(name, False)) is not bool:
+            raise BadRequestError(f"{name}: expected true or false")
     return wanted
 
 
