@@ -12,9 +12,9 @@ import yaml
 from ops_commander.api import reference, schema
 from ops_commander.api.v1alpha1 import GROUP
 from ops_commander.cli import policy
+from ops_commander.core import recording
 from ops_commander.integration import generated
 from ops_commander.integration import schema as api_schema
-from ops_commander.core import recording
 
 _HEADER = "# Generated from operator/ops_commander/api by `ops-commander crd`; do not edit.\n"
 
