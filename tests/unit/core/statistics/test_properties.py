@@ -482,7 +482,7 @@ def test_evidence_on_the_split(n_c: int, n_b: int, share: float, tolerance: floa
         (lambda: correlation.estimate({(0, 0): 3}), "moments lack"),
         (lambda: dispersion.index_of_dispersion([1, 2], [3]), "shapes are"),
         (lambda: allocation.log_e(-1, 2, 0.5), "n_c is -1"),
-        (lambda: allocation.log_e(1, 2, 0.9, tolerance=0.5), "share and more"),
+        (lambda: allocation.log_e(1, 2, 1.5), "share is 1.5"),
         (lambda: Interval(2, 1), "low is 2"),
         (lambda: root(lambda x: 1.0, 0, 1), "expected different signs"),
     ],
