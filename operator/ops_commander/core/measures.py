@@ -108,8 +108,10 @@ def breached(objective: Objective, tally: Tally, baseline: BaselineStatus | None
     proof = _breach_proof(objective, tally, baseline)
     if proof is None:
         return measured(objective, tally, baseline, alpha).breaches
-    share = 2 if objective.compare is Compare.RATIO else 1
-    return proof >= math.log(share / alpha) or _breached_late(objective, tally, baseline)
+    if objective.compare is Compare.RATIO:
+        sided = proof >= math.log(2 / alpha) and _measured(objective, tally, baseline, alpha).breaches
+        return sided or _breached_late(objective, tally, baseline)
+    return proof >= math.log(1 / alpha) or _breached_late(objective, tally, baseline)
 
 
 def _breach_proof(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> float | None:
@@ -185,12 +187,19 @@ def _log_e(test: Test, events: float, requests: float, p0: float, dispersion: fl
 
 
 def _rate_ratio(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
-    """Method B. A breach takes half of α: it is looked for on one side of a two-sided interval."""
+    """Method B. A comparison is proved when the whole interval lies on one side: one that straddles counts for nothing.
+    A breach takes half of α: it is looked for on one side of a two-sided interval."""
     mine, theirs = value_of(objective, tally.candidate), value_of(objective, tally.stable)
-    observed = mine / theirs if mine is not None and theirs else None
+    observed = None
+    if mine is not None and theirs is not None and (mine or theirs):
+        observed = mine / theirs if theirs else math.inf
     interval = tally.ratio.interval(alpha, dispersion=dispersion) if tally.ratio else None
     known = Measured(observed, mine, theirs, interval, False, False)
-    return _decided(_ratio_proof(objective, tally, dispersion), known, alpha, breach_alpha=alpha / 2)
+    decided = _decided(_ratio_proof(objective, tally, dispersion), known, alpha, breach_alpha=alpha / 2)
+    if interval is None:
+        return decided
+    meets, breaches = within(objective, interval)
+    return replace(decided, meets=decided.meets and meets, breaches=decided.breaches and breaches)
 
 
 def _ratio_proof(objective: Objective, tally: Tally, dispersion: float) -> Proof:
