@@ -127,7 +127,7 @@ def test_one_and_a_half_points_more_errors_are_reverted(shop: Shop) -> None:
     assert breached["candidate"] == pytest.approx(0.02, abs=0.006)
     if rollback["objective"] == "error-ratio":
         assert excludes(breached, 1.0)
-    else:  # its test has the limit in mind and is sharper than the interval, which excludes the stable version's share
+    else:  # a test that has the limit in mind is sharper than the interval, which has none
         assert breached["observed"] > 0.01
         assert excludes(breached, breached["stable"])
     told(rollback, breached)
@@ -168,10 +168,16 @@ def test_drift_of_3_ms_passes_in_shadow_and_one_of_15_ms_is_reverted(shop: Shop)
     drift = next(item for item in policy["spec"]["objectives"] if item["name"] == "p95-drift")
     drift["role"] = "Required"
     installed.apply(policy)
-    shop.launch()
+
+    def slower_by(milliseconds: float) -> dict[str, str]:
+        """7 % take a little longer than 10 ms: that is the edge next to P95, and 15 ms is the one for a drift."""
+        tail = {"FAULT_TAIL_SHARE": "0.07", "FAULT_TAIL_MS": str(10.2 + milliseconds)}
+        return {"LATENCY_MS": str(5 + milliseconds), "LATENCY_JITTER_MS": "1", **tail}
+
+    shop.launch(env=slower_by(0))
     shop.await_baseline(15)
     steps = [{"shadow": {"minDuration": "60s", "maxDuration": "90s"}}, FULL]
-    shop.apply(shop.version(2, env={"LATENCY_MS": "8"}, steps=steps))
+    shop.apply(shop.version(2, env=slower_by(3), steps=steps))
 
     def judged(found: Rollout) -> bool:
         row = rows(found).get("p95-drift")
@@ -184,7 +190,7 @@ def test_drift_of_3_ms_passes_in_shadow_and_one_of_15_ms_is_reverted(shop: Shop)
     assert f"more than {known['edge'] + 0.005:g}s against more than {known['edge']:g}s" in row["message"]
     print(f"\n{row['message']}")
 
-    shop.apply(shop.version(3, env={"LATENCY_MS": "20"}, steps=steps))
+    shop.apply(shop.version(3, env=slower_by(15), steps=steps))
     reverted = shop.wait_phase("RolledBack")
     rollback = status(reverted)["rollback"]
     assert (rollback["reason"], rollback["objective"]) == ("ObjectiveBreached", "p95-drift")
@@ -243,7 +249,7 @@ def test_low_traffic_pauses_or_reverts_at_the_deadline_and_says_what_was_missing
 def test_what_could_never_be_proved_in_time_is_refused_before_it_starts(shop: Shop) -> None:
     installed.apply(shop.honest_policy(onInfeasible="Refuse"))
     launched = shop.launch()
-    shop.await_baseline(6)
+    shop.await_baseline(12)
     shop.apply(shop.version(2, steps=[{"canary": {"weight": 50, "maxDuration": "30s", "minDuration": "2s"}}, FULL]))
     refused = shop.wait_for(lambda found: condition(found, "Accepted") == "False", "the refusal", 30)
     accepted = condition_of(refused, "Accepted")
@@ -254,7 +260,7 @@ def test_what_could_never_be_proved_in_time_is_refused_before_it_starts(shop: Sh
     told = {(row["step"], row["objective"]): row for row in status(refused)["feasibility"]}
     row = told[("canary 50%", "error-rate")]
     assert (row["possible"], row["deadlineSeconds"]) == (False, 30)
-    assert row["fastestSeconds"] == pytest.approx(417, rel=0.3), "417 requests at one a second"
+    assert row["fastestSeconds"] == pytest.approx(417, rel=0.5), "417 requests at one a second"
     assert status(refused)["deployments"] == 1
     assert replica_sets(shop) == [f"replicaset.apps/ranker-{status(launched)['stableRevision']}"]
 
@@ -295,7 +301,7 @@ def test_killed_operators_count_on_from_the_same_tick_and_anybody_can_recount(sh
 
     def counted(found: Rollout) -> bool:
         told_of = rows(found).values()
-        return in_step(found, "canary") and bool(told_of) and all(row.get("ticks", 0) >= 5 for row in told_of)
+        return in_step(found, "canary") and bool(told_of) and all(row.get("ticks", 0) >= 2 for row in told_of)
 
     before = shop.wait_for(counted, "some ticks to be counted", 60)
     kill_operator(everyone=True)
