@@ -49,7 +49,9 @@ class Seen:
     def until_ended(self, found: Rollout) -> bool:
         """For `wait_for`: notes what it is shown."""
         self.rollouts.append(found)
-        return status(found).get("phase") in ("Completed", "RolledBack") and status(found).get("step") is None
+        deployment = status(found).get("deployment") or {}
+        is_of_this_spec = deployment.get("generation") == found["metadata"]["generation"]
+        return is_of_this_spec and deployment.get("outcome") is not None
 
     def rows(self, name: str, step: str = "") -> Iterator[dict[str, Any]]:
         """One objective's rows in order, of the steps of that kind."""
