@@ -1,0 +1,126 @@
+"""The operator's processes: started as in production, watched through /proc and their own metrics, killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.controlplane import ControlPlane
+from hack.cluster.workspace import REPOSITORY
+from ops_commander.runtime import clock
+from tests.integration.controlplane import process
+
+PROGRAM = REPOSITORY / ".venv" / "bin" / "ops-commander"
+POLL_SECONDS = 5.0
+
+
+@dataclass
+class Commander:
+    """One running replica."""
+
+    user: str
+    pid: int
+    port: int
+    log: Path
+    started: float
+    _child: subprocess.Popen[bytes] = field(repr=False)
+
+    def kill(self) -> float:
+        """kill -9; when."""
+        os.kill(self.pid, signal.SIGKILL)
+        moment = clock.now().timestamp()
+        self._child.wait()
+        return moment
+
+    def ends(self, seconds: float = 20.0) -> None:
+        """As Kubernetes ends a pod."""
+        os.kill(self.pid, signal.SIGTERM)
+        self._child.wait(seconds)
+
+    @property
+    def alive(self) -> bool:
+        return self._child.poll() is None
+
+    async def ready(self, seconds: float = 60.0) -> None:
+        async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
+            while True:
+                if not self.alive:
+                    raise RuntimeError(f"the operator ended: {self.log.read_text()[-2000:]}")
+                try:
+                    async with session.get(f"http://127.0.0.1:{self.port}/readyz") as response:
+                        if response.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.1)
+
+    async def metrics(self) -> dict[str, float]:
+        """Samples without labels, by name."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.port}/metrics") as response,
+        ):
+            text = await response.text()
+        families = text_string_to_metric_families(text)
+        return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
+
+
+@dataclass
+class Commanders:
+    """Starts replicas; all end with the block."""
+
+    plane: ControlPlane
+    prometheus_url: str
+    flags: tuple[str, ...]
+    _stack: ExitStack
+    _count: int = 0
+
+    def start(self, user: str, port: int) -> Commander:
+        self._count += 1
+        folder = self.plane.server.folder
+        name = f"operator-{self._count}"
+        command = [
+            *(str(PROGRAM), "run", f"--kubeconfig={self.plane.server.kubeconfig_of(user)}", f"--identity={name}"),
+            *(f"--prometheus-url={self.prometheus_url}", f"--poll-interval={POLL_SECONDS:.0f}s", f"--http-port={port}"),
+            *("--lease-namespace=default", "--log-level=info", "--log-format=json", *self.flags),
+        ]
+        started = clock.now().timestamp()
+        child = self._stack.enter_context(process(name, command, folder))
+        return Commander(user, child.pid, port, folder / f"{name}.log", started, child)
+
+
+@contextmanager
+def commanders(plane: ControlPlane, prometheus_url: str, flags: tuple[str, ...]) -> Iterator[Commanders]:
+    with ExitStack() as stack:
+        yield Commanders(plane, prometheus_url, flags, stack)
+
+
+@contextmanager
+def profiled(pid: int, file: Path | None) -> Iterator[None]:
+    """Where asked for: what the process does, by py-spy, as collapsed stacks."""
+    program = shutil.which("py-spy")
+    if file is None or program is None:
+        yield
+        return
+    command = [program, "record", "--pid", str(pid), "--format", "raw", "--rate", "100", "--output", str(file)]
+    command += ["--duration", "600", "--threads"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
