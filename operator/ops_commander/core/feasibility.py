@@ -12,7 +12,7 @@ from ops_commander.core import objectives
 from ops_commander.core.measures import ALPHA, within
 from ops_commander.core.statistics import proportion
 from ops_commander.core.statistics.rate import RateEvidence
-from ops_commander.core.tally import CAP_OVER_TARGET
+from ops_commander.core.tally import rate_cap
 
 MOST_WINDOWS = 500
 
@@ -106,7 +106,7 @@ def _for_drift(baseline: BaselineStatus) -> Needed:
 
 def windows_needed(objective: Objective, rate: float) -> float:
     """Windows of one steady rate until it is shown; infinite where it is past the target, or too near to it."""
-    cap = objective.limit * CAP_OVER_TARGET
+    cap = rate_cap(objective)
     evidence = RateEvidence.empty(cap)
     for windows in range(1, MOST_WINDOWS + 1):
         evidence = evidence.add(min(rate, cap))

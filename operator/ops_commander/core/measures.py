@@ -43,8 +43,8 @@ class Measured:
     is_blunt: bool = False
     """Whether the histogram has no bucket edge that could tell."""
     log_e: float | None = None
-    """ln E of the test that meets the target, where the target has a test of its own: it is sharper than the interval,
-    which has no target in mind."""
+    """ln E for the breach, else for meeting the target, where there is a test of its own for it: it is sharper than the
+    interval, which has no target in mind."""
 
 
 UNKNOWN = Measured(None, None, None, None, meets=False, breaches=False)
@@ -160,7 +160,8 @@ def _share(objective: Objective, tally: Tally, alpha: float, dispersion: float) 
 def _decided(proof: Proof, known: Measured, alpha: float, *, breach_alpha: float | None = None) -> Measured:
     """With the verdicts that the proofs carry at level α."""
     meets, breaches = proof[0] >= math.log(1 / alpha), proof[1] >= math.log(1 / (breach_alpha or alpha))
-    return replace(known, meets=meets, breaches=breaches, log_e=proof[0] if proof[0] > NEVER else None)
+    log_e = proof[1] if breaches else proof[0]
+    return replace(known, meets=meets, breaches=breaches, log_e=log_e if log_e > NEVER else None)
 
 
 def _events(objective: Objective, arm: Arm) -> float:

@@ -226,7 +226,7 @@ def described(objective: Objective, known: Measured, requests: float | None = No
         text += f", {requests:.0f} requests"
     if known.stable is not None:
         text += f", stable {number(known.stable)}{unit if judged_value(objective) != 'ratio' else ''}"
-    if known.meets and known.log_e is not None:
+    if (known.meets or known.breaches) and known.log_e is not None:
         odds = math.exp(min(known.log_e, 50.0))
         text += f"; shown at odds of {odds:.0f} to 1" if odds <= MOST_ODDS else f"; shown at odds over {MOST_ODDS} to 1"
     return f"{text}; {known.note}" if known.note else text
@@ -269,4 +269,6 @@ def rounded(value: float | None, digits: int = 6) -> float | None:
 def number(value: float | None) -> str:
     if value is None:
         return "—"
-    return "∞" if value == math.inf else f"{value:.4g}"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.4g}"

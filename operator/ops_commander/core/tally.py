@@ -17,7 +17,7 @@ from ops_commander.core.statistics.ratio import RatioEvidence
 Key = TypeVar("Key", float, Span, Moment)
 
 CAP_OVER_TARGET = 1.5
-"""Rates above this multiple of the limit count as this much: it makes a pass no easier and the interval narrower."""
+"""Rates above this multiple of the target count as this much: it makes a pass no easier and the interval narrower."""
 
 PAIR_QUERIES = 3
 """Wins, losses and ties: only pairs have three."""
@@ -152,6 +152,11 @@ class DriftEdges:
         if not stable.has_edge(edge) or for_pass is None or for_breach is None:
             return None
         return cls(edge, for_pass, for_breach)
+
+
+def rate_cap(objective: Objective) -> float:
+    """Requests per second from which on more of them say nothing more."""
+    return max(objective.limit, objective.target) * CAP_OVER_TARGET
 
 
 def drift_edges(objective: Objective, tally: Tally, edge: float | None) -> DriftEdges | None:

@@ -17,7 +17,7 @@ from ops_commander.core.counters import ArmCounters, Increments
 from ops_commander.core.samples import PodSamples
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import RatioEvidence
-from ops_commander.core.tally import CAP_OVER_TARGET, NOTHING, Arm, Tally, drift_edges
+from ops_commander.core.tally import NOTHING, Arm, Tally, drift_edges, rate_cap
 
 RECENT_TICKS = 12
 """Ticks whose value makes the trend; also how often intervals are held against each other."""
@@ -153,5 +153,5 @@ class Trial:
             self._window = (started, counted)
             return tally
         self._window = (at, 0.0)
-        evidence = tally.rate or RateEvidence.empty(self.objective.limit * CAP_OVER_TARGET)
+        evidence = tally.rate or RateEvidence.empty(rate_cap(self.objective))
         return replace(tally, rate=evidence.add(counted / elapsed.total_seconds()))

@@ -84,10 +84,11 @@ class _Followed:
         self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
 
     def missing_until(self, interval: timedelta) -> datetime | None:
-        """The last tick before the earliest one that waits completely; None where nothing waits for history."""
+        """The last tick before the latest one that waits completely, if what follows next is missing; else None."""
         complete = [at for at in self.pending if self._is_complete(at)]
-        first = min(complete, default=None)
-        return first - interval if first is not None and first > self.next_tick(interval) else None
+        if not complete or min(complete) <= self.next_tick(interval):
+            return None
+        return max(complete) - interval
 
 
 @dataclass

@@ -229,7 +229,7 @@ def test_what_waits_for_history_is_bounded() -> None:
 
     (gap,) = fill(made, last, lambda query, n: reading(n, pod(n) if query == "all" else None))
 
-    assert gap.end == START + at(last - MOST_PENDING)
+    assert gap.end == START + at(last - 1)
     assert (of(made).seen_at, of(made).tally.ticks) == (START + at(last), last - ORIGIN - 1)
 
 
