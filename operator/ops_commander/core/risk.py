@@ -13,37 +13,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from enum import StrEnum
 from typing import Final
+
+from ops_commander.api.risk import Band, Part, Verdict
 
 PLACES: Final = Decimal("0.0001")
 ONE: Final = Decimal(1)
 ZERO: Final = Decimal(0)
-
-
-class Part(StrEnum):
-    """What the risk is made of."""
-
-    SCHEMA = "SchemaDrift"
-    DEPENDENCY = "DependencyMismatch"
-    LATENCY = "LatencyChange"
-    OUTPUT = "OutputDeviation"
-
-
-class Band(StrEnum):
-    """Low below `Bands.medium`, High from `Bands.high` on."""
-
-    LOW = "Low"
-    MEDIUM = "Medium"
-    HIGH = "High"
-
-
-class Verdict(StrEnum):
-    """What may happen to a candidate, from the best to the worst."""
-
-    SAFE = "Safe"
-    SHADOW_ONLY = "ShadowOnly"
-    REJECT = "Reject"
 
 
 _ORDER: Final = tuple(Verdict)
