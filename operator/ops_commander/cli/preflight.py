@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from ops_commander.api.risk import Verdict
 from ops_commander.cli import lock_diff
-from ops_commander.core.risk import Verdict
 from ops_commander.integration import preflight, preflight_report
 from ops_commander.integration.dependencies.platform import Platform
 from ops_commander.integration.documents import BadInput, printable

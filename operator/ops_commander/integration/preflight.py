@@ -10,8 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from ops_commander.api.risk import Part, Verdict
 from ops_commander.core import risk
-from ops_commander.core.risk import Part, Verdict, Veto
+from ops_commander.core.risk import Veto
 from ops_commander.integration import manifest as manifests
 from ops_commander.integration import schema
 from ops_commander.integration.artifacts.describe import config_checksum, describe

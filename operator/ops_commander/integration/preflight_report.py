@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ops_commander.api.fields import Resource, Time
-from ops_commander.core.risk import Band, Part, Verdict
+from ops_commander.api.risk import Band, Part, Verdict
 from ops_commander.integration.artifacts.findings import ArtifactReport
 from ops_commander.integration.dependencies.report import LockDiff
 from ops_commander.integration.documents import cell, printable

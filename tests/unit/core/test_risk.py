@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops_commander.api.risk import Band, Part, Verdict
 from ops_commander.core import risk
-from ops_commander.core.risk import Band, Bands, Measured, Part, Verdict, Veto, Weights
+from ops_commander.core.risk import Bands, Measured, Veto, Weights
 
 shares = st.decimals(0, 1, places=6)
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ops_commander.api.risk import Verdict
 from ops_commander.cli import preflight as command
-from ops_commander.core.risk import Verdict
 from ops_commander.integration import preflight
 from ops_commander.integration.artifacts.describe import config_checksum
 from ops_commander.integration.documents import BadInput
