@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
+from ops_commander.api.cel import exactly_one, rule, rules
 from ops_commander.api.fields import Duration, PositiveDuration, Query, Resource
 from ops_commander.api.presets import PRESETS, PresetName
-from ops_commander.api.v1alpha1 import API_VERSION, Name, Role, StepKind, exactly_one, rule, rules
+from ops_commander.api.v1alpha1 import API_VERSION, Name, Role, StepKind
 
 MetricName = Annotated[str, Field(min_length=1, max_length=250)]
 RunId = Annotated[str, Field(min_length=1, max_length=64)]

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
+from ops_commander.api.cel import exactly_one, not_longer, rule, rules
 from ops_commander.api.conditions import Condition
-from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time, are_durations
+from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time
 
 GROUP = "ops-commander.dev"
 VERSION = "v1alpha1"
@@ -19,31 +20,6 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-def rule(expression: str, message: str, *values: str, at: str = "") -> dict[str, str]:
-    """A CEL rule of the CRD, reported for the field `at` below its place.
-
-    Each %s of the message stands for the value of a CEL expression. They go through `format` because the API server
-    takes a string that was joined or converted for one of unbounded cost, and refuses the whole CRD.
-    """
-    said = {"messageExpression": f"'{message}'.format([{', '.join(values)}])"} if values else {"message": message}
-    return {"rule": expression, **said, **({"fieldPath": at} if at else {})}
-
-
-def exactly_one(what: str, *names: str) -> dict[str, str]:
-    """The rule that one of these fields is set; the message names those that are."""
-    are_set = ", ".join(f"has(self.{name})" for name in names)
-    pairs = ", ".join(f"[has(self.{name}), '{name}']" for name in names)
-    return rule(
-        f"[{are_set}].filter(set, set).size() == 1",
-        f"{what} has exactly one of {', '.join(names[:-1])} and {names[-1]}, but this one has %s",
-        f"[{pairs}].filter(pair, pair[0]).map(pair, pair[1])",
-    )
-
-
-def rules(*items: dict[str, str]) -> dict[str, Any]:
-    return {"x-kubernetes-validations": list(items)}
 
 
 # --- ModelRollout: spec ---------------------------------------------------------------------------
@@ -198,22 +174,10 @@ class Traffic(Resource):
     """Gateway API is the router of this version."""
 
 
-def _not_longer(low: str, high: str) -> dict[str, Any]:
-    """The rule that one duration fits into another. Both have defaults, so both are there."""
-    return rules(
-        rule(
-            f"!({are_durations(f'self.{low}', f'self.{high}')}) || duration(self.{low}) <= duration(self.{high})",
-            f"{low} %s is longer than {high} %s",
-            f"self.{low}",
-            f"self.{high}",
-        )
-    )
-
-
 class ShadowStep(Resource):
     """Copies of live requests go to the candidate; its answers reach nobody."""
 
-    model_config = {"json_schema_extra": _not_longer("minDuration", "maxDuration")}
+    model_config = {"json_schema_extra": not_longer("minDuration", "maxDuration")}
     percent: Percent = 100
     """Share of the requests that is mirrored."""
     min_duration: Duration = timedelta(minutes=10)
@@ -225,7 +189,7 @@ class ShadowStep(Resource):
 class CanaryStep(Resource):
     """The candidate answers a share of the live requests."""
 
-    model_config = {"json_schema_extra": _not_longer("minDuration", "maxDuration")}
+    model_config = {"json_schema_extra": not_longer("minDuration", "maxDuration")}
     weight: Annotated[int, Field(ge=1, le=99)]
     """Percentage of the live requests for the candidate."""
     min_duration: Duration = timedelta(minutes=10)
@@ -237,7 +201,7 @@ class CanaryStep(Resource):
 class FullStep(Resource):
     """The candidate answers all requests while the stable version is kept warm."""
 
-    model_config = {"json_schema_extra": _not_longer("bake", "maxDuration")}
+    model_config = {"json_schema_extra": not_longer("bake", "maxDuration")}
     bake: Duration = timedelta(minutes=15)
     """Time at 100 % before the candidate becomes the stable version; breaches still revert."""
     max_duration: Duration = timedelta(hours=1)
