@@ -10,9 +10,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from ops_commander.api.cel import rule, rules
 from ops_commander.api.fields import Resource, format_duration
 from ops_commander.api.policy import RolloutPolicy
-from ops_commander.api.v1alpha1 import GROUP, VERSION, ModelRollout, rule, rules
+from ops_commander.api.v1alpha1 import GROUP, VERSION, ModelRollout
 
 Schema = dict[str, Any]
 RULES: Final = "x-kubernetes-validations"
