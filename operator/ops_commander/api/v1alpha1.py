@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
 from ops_commander.api.cel import exactly_one, not_longer, rule, rules
+from ops_commander.api.comparison import Comparison
 from ops_commander.api.conditions import Condition
 from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time
+from ops_commander.api.risk import Band, Part
+from ops_commander.api.risk import Verdict as RiskVerdict
+from ops_commander.api.verification import EvidenceFile, VerificationStatus, Waiver
 
 GROUP = "ops-commander.dev"
 VERSION = "v1alpha1"
@@ -83,12 +87,20 @@ PodTemplate = Annotated[dict[str, Any], WithJsonSchema(_POD_TEMPLATE)]
 class ModelReference(Resource):
     """The model that the pods of this revision serve."""
 
+    model_config = {"json_schema_extra": rules(exactly_one("a model", "version", "alias"))}
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the registered model."""
-    version: Annotated[str, Field(min_length=1, max_length=63)]
+    version: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     """Version of the registered model; shown in status and put on the pods as a label."""
+    alias: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Alias of the registered model, resolved to a version once, when it is verified: needs `spec.preflight`."""
     run_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """MLflow run that produced the model. Where given, the run must exist and be finished."""
+
+    @property
+    def label(self) -> str:
+        """The version as shown; an alias until it has been resolved."""
+        return self.version or f"@{self.alias}"
 
 
 class LabelSelector(Resource):
@@ -180,6 +192,8 @@ class ShadowStep(Resource):
     model_config = {"json_schema_extra": not_longer("minDuration", "maxDuration")}
     percent: Percent = 100
     """Share of the requests that is mirrored."""
+    compare: Comparison | None = None
+    """Ask stable and candidate the same requests and compare their answers."""
     min_duration: Duration = timedelta(minutes=10)
     """Time in the step before it can be left, however good the evidence."""
     max_duration: Duration = timedelta(hours=1)
@@ -252,6 +266,10 @@ class Step(Resource):
         return self.shadow.percent if self.shadow else 0
 
     @property
+    def comparison(self) -> Comparison | None:
+        return self.shadow.compare if self.shadow else None
+
+    @property
     def min_duration(self) -> timedelta:
         if self.full:
             return self.full.bake
@@ -260,6 +278,49 @@ class Step(Resource):
     @property
     def max_duration(self) -> timedelta:
         return (self.shadow or self.canary or self.full or FullStep()).max_duration
+
+
+class TestKind(StrEnum):
+    INTEGRATION = "Integration"
+    SMOKE = "Smoke"
+    REGRESSION = "Regression"
+
+    __test__ = False
+
+
+class TestJob(Resource):
+    """A test of the candidate's pods that runs as a Job, after they are Ready and before any traffic."""
+
+    __test__: ClassVar[bool] = False
+
+    name: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+    """Unique within the tests."""
+    kind: TestKind = TestKind.INTEGRATION
+    """What it is for."""
+    template: PodTemplate
+    """Pod that tests: exit code 0 passes. It is told OPS_COMMANDER_CANDIDATE_URL, OPS_COMMANDER_STABLE_URL,
+    OPS_COMMANDER_DEPLOYMENT_ID, MLFLOW_TRACKING_URI and MLFLOW_RUN_ID."""
+    timeout: PositiveDuration = timedelta(minutes=10)
+    """Time after which it has failed."""
+
+
+class Preflight(Resource):
+    """What is verified of a candidate before any traffic."""
+
+    manifest: Annotated[str, Field(min_length=1, max_length=500)] = "candidate_manifest.yaml"
+    """The candidate's manifest: its path below the artifacts of the model's MLflow run."""
+    manifest_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", max_length=64)] | None = None
+    """Pins the manifest, and by it all that the manifest names."""
+    tests: Annotated[
+        list[TestJob],
+        Field(
+            max_length=16,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
+    """Tests to run; all must pass. Where there are none the manifest names tests that were run before."""
+    waiver: Waiver | None = None
+    """Lets a declared major version break the API."""
 
 
 class PolicyReference(Resource):
@@ -292,6 +353,12 @@ _SELECTOR_MATCHES_TEMPLATE = rule(
     "self.selector.matchLabels",
     at=".selector",
 )
+_ALIAS_NEEDS_PREFLIGHT = rule(
+    "!has(self.model.alias) || has(self.preflight)",
+    "model.alias %s is resolved by the verification of its files: expected preflight as well",
+    "self.model.alias",
+    at=".model.alias",
+)
 _SELECTOR_STAYS = rule(
     "has(self.selector) == has(oldSelf.selector) && (!has(self.selector) || self.selector == oldSelf.selector)",
     "selector cannot be changed from %s: create another ModelRollout",
@@ -303,7 +370,7 @@ _SELECTOR_STAYS = rule(
 class ModelRolloutSpec(Resource):
     """The wanted version of one model service, and how it may get there."""
 
-    model_config = {"json_schema_extra": rules(_SELECTOR_MATCHES_TEMPLATE, _SELECTOR_STAYS)}
+    model_config = {"json_schema_extra": rules(_SELECTOR_MATCHES_TEMPLATE, _SELECTOR_STAYS, _ALIAS_NEEDS_PREFLIGHT)}
     replicas: Annotated[int, Field(ge=0, le=10000)] = 1
     """Pods of the stable version; an autoscaler may own this field through the scale subresource."""
     selector: LabelSelector | None = None
@@ -316,6 +383,8 @@ class ModelRolloutSpec(Resource):
     """Ports of the Services."""
     traffic: Traffic
     """Router that splits the requests."""
+    preflight: Preflight | None = None
+    """Verification of the model's files, and tests of its pods, before any traffic."""
     steps: Annotated[
         list[Step], Field(min_length=1, max_length=20, json_schema_extra=rules(_STEP_ORDER, _WEIGHT_ORDER))
     ]
@@ -415,6 +484,10 @@ class StepStatus(Resource):
     """When the split that is live was confirmed; evidence counts from here."""
     capacity_at: Time | None = None
     """Since when its pods and endpoints are ready."""
+    testing_since: Time | None = None
+    """Since when the tests of `spec.preflight` run against its pods."""
+    leaving_since: Time | None = None
+    """Since when all of its objectives are met and it is verified anew before the next step."""
 
 
 class StepRecord(Resource):
@@ -570,6 +643,77 @@ class Transition(Resource):
     """Since when the process that decided it had been looking at metrics."""
 
 
+class TestState(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    PASSED = "Passed"
+    FAILED = "Failed"
+
+    __test__ = False
+
+
+class TestStatus(Resource):
+    """One test of `spec.preflight` in this deployment."""
+
+    __test__: ClassVar[bool] = False
+
+    name: str
+    """Name of the test."""
+    kind: TestKind
+    """What it is for."""
+    job: str
+    """Its Job."""
+    state: TestState = TestState.PENDING
+    message: str = ""
+    """How it ended, in the words of the Job."""
+    started_at: Time | None = None
+    """When its Job started."""
+    ended_at: Time | None = None
+    """When its Job ended."""
+    log: EvidenceFile | None = None
+    """What its pod said, kept in MLflow."""
+
+
+class RiskSource(StrEnum):
+    VERIFICATION = "Verification"
+    SHADOW = "Shadow"
+    MANIFEST = "Manifest"
+    MISSING = "Missing"
+
+
+class RiskPartStatus(Resource):
+    """One part of the composite risk."""
+
+    name: Part
+    value: float
+    """In [0, 1]; 1 where it is missing."""
+    weight: float
+    """Its share of the sum."""
+    source: RiskSource
+    """Where its value comes from."""
+    explanation: str
+    """What it was made from."""
+
+
+class RiskStatus(Resource):
+    """The composite risk of the wanted version, and what follows from it."""
+
+    value: float
+    """Weighted sum of the parts, to four places."""
+    band: Band
+    verdict: RiskVerdict
+    message: str
+    """The sum in a line."""
+    parts: list[RiskPartStatus]
+    """What it is made of."""
+    vetoes: list[str] = []
+    """What rejects it whatever the sum is."""
+    weights_version: str
+    """Which weights."""
+    digest: str
+    """sha256 of all inputs, weights and limits: equal digests mean equal risks."""
+
+
 class DeploymentStatus(Resource):
     """The attempt to bring one revision to all traffic."""
 
@@ -601,6 +745,8 @@ class DeploymentStatus(Resource):
     """Container restarts of the candidate before its first traffic."""
     baseline: list[BaselineStatus] = []
     """The stable version before it, by objective."""
+    tests: list[TestStatus] = []
+    """Tests of `spec.preflight`."""
     steps: list[StepRecord] = []
     """Steps entered so far, in order."""
     transitions: list[Transition] = []
@@ -614,6 +760,8 @@ class TrafficStatus(Resource):
     """Wanted percentage of live requests for the candidate."""
     mirror_percent: int
     """Wanted percentage of requests that are mirrored to it."""
+    compare_percent: int = 0
+    """Wanted percentage of requests that are mirrored to the comparer."""
     wanted_since: Time
     """Since when this split is wanted."""
     confirmed_at: Time | None = None
@@ -685,6 +833,10 @@ class ModelRolloutStatus(Resource):
     """One row an objective, on the latest evidence."""
     feasibility: list[FeasibilityStatus] = []
     """How long each step needs to be proved, for the wanted version."""
+    verification: VerificationStatus | None = None
+    """What was found of the wanted version's files."""
+    risk: RiskStatus | None = None
+    """Composite risk of the wanted version, with its four parts."""
     rollback: RollbackStatus | None = None
     """The latest revert."""
     handled_promote: str | None = None

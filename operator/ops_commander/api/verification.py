@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from ops_commander.api.fields import Resource, Time
 from ops_commander.api.risk import Verdict
+
+
+class Waiver(Resource):
+    """A declared major version that may break the API."""
+
+    version: Annotated[str, Field(min_length=1, max_length=63)]
+    """The model's version that it is for; it says nothing of another one."""
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    """How callers are brought over."""
 
 
 class VerifiedComponent(Resource):

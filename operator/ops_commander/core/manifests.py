@@ -86,7 +86,7 @@ def replica_set(snapshot: Snapshot, revision: str, replicas: int, deployment_id:
     pod_metadata = template.setdefault("metadata", {})
     pod_metadata["labels"] = {**(pod_metadata.get("labels") or {}), **selector(snapshot, revision)}
     pod_metadata["labels"][names.MODEL_LABEL] = label_value(model.name)
-    pod_metadata["labels"][names.MODEL_VERSION_LABEL] = label_value(model.version)
+    pod_metadata["labels"][names.MODEL_VERSION_LABEL] = label_value(model.label)
     annotations = dict(pod_metadata.get("annotations") or {})
     if model.run_id:
         annotations[names.RUN_ID] = model.run_id
@@ -100,7 +100,7 @@ def replica_set(snapshot: Snapshot, revision: str, replicas: int, deployment_id:
             **metadata(
                 snapshot,
                 names.replica_set_name(snapshot.name, revision),
-                **{names.REVISION_LABEL: revision, names.MODEL_VERSION_LABEL: label_value(model.version)},
+                **{names.REVISION_LABEL: revision, names.MODEL_VERSION_LABEL: label_value(model.label)},
             ),
             "annotations": {
                 names.DEPLOYMENT_ID: deployment_id,

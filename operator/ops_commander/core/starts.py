@@ -68,7 +68,7 @@ def _start(situation: Situation, rule: str, why: str) -> Change:
     deployment = DeploymentStatus(
         id=identity,
         revision=situation.revision,
-        model_version=snapshot.spec.model.version,
+        model_version=snapshot.spec.model.label,
         generation=snapshot.generation,
         started_at=now,
         run_id=snapshot.spec.model.run_id,
@@ -88,5 +88,5 @@ def _start(situation: Situation, rule: str, why: str) -> Change:
     begun = status.model_copy(update=changes)
     state = StepState.CLEARING if status.stable_revision else StepState.LAUNCHING
     begun = enter_step(situation, begun, 0, state)
-    message = f"{identity}: model version {snapshot.spec.model.version}, {why}"
+    message = f"{identity}: model version {snapshot.spec.model.label}, {why}"
     return moved(situation, rule, begun, Occurrence("DeploymentStarted", message))
