@@ -128,6 +128,10 @@ class RunMeasure(Resource):
     """Run to compare with; that of the stable version where not given."""
 
 
+class CompositeRisk(Resource):
+    """The composite risk that the operator works out: schema, dependencies, latency, outputs. It has no fields."""
+
+
 class Compare(StrEnum):
     """What is held against the target."""
 
@@ -141,7 +145,7 @@ class OnBreach(StrEnum):
     HOLD = "Hold"
 
 
-MEASURES = ("preset", "ratio", "quantile", "rate", "score", "pairs", "correlation", "run")
+MEASURES = ("preset", "ratio", "quantile", "rate", "score", "pairs", "correlation", "run", "risk")
 
 _BREACH_SIDE = rule(
     "!has(self.breach) || (has(self.max) ? self.breach >= self.max : !has(self.min) || self.breach <= self.min)",
@@ -154,8 +158,8 @@ _RATIO_OF_SHARES = rule(
     at=".compare",
 )
 _NO_DIFFERENCE = rule(
-    "self.compare != 'Difference' || !(has(self.rate) || has(self.correlation))",
-    "compare Difference has no meaning for rate and correlation: expected Absolute",
+    "self.compare != 'Difference' || !(has(self.rate) || has(self.correlation) || has(self.risk))",
+    "compare Difference has no meaning for rate, correlation and risk: expected Absolute",
     at=".compare",
 )
 _SHARE_TARGET = rule(
@@ -173,6 +177,10 @@ _RATIO_TARGET = rule(
     "self.compare != 'Ratio' || (has(self.max) ? self.max >= 0.01 && self.max <= 100.0"
     " : !has(self.min) || self.min >= 0.01 && self.min <= 100.0)",
     "a ratio is held against a target from 0.01 to 100: 1 stands for no change",
+)
+_RISK_TARGET = rule(
+    "!has(self.risk) || (has(self.max) && self.max > 0.0 && self.max <= 1.0 && !has(self.breach))",
+    "risk is held against max, within 0 to 1, and without breach",
 )
 _RUN_DIFFERENCE = rule(
     "!has(self.run) || self.compare == 'Absolute' || (self.compare == 'Difference' && has(self.run.samples)"
@@ -196,6 +204,7 @@ class Objective(Resource):
             _RATE_TARGET,
             _RATIO_TARGET,
             _RUN_DIFFERENCE,
+            _RISK_TARGET,
         )
     }
     name: Name
@@ -210,6 +219,7 @@ class Objective(Resource):
     pairs: Pairs | None = None
     correlation: Correlation | None = None
     run: RunMeasure | None = None
+    risk: CompositeRisk | None = None
     compare: Compare = Compare.ABSOLUTE
     """Hold the candidate's own value against the target, or its difference or ratio to stable's."""
     max: float | None = None
@@ -281,6 +291,58 @@ class FamilyWise(StrEnum):
     BONFERRONI = "Bonferroni"
 
 
+class Verification(StrEnum):
+    REQUIRED = "Required"
+    OPTIONAL = "Optional"
+
+
+_Weight = Annotated[float, Field(ge=0, le=1)]
+_WEIGHTS_SUM = rule(
+    "self.schema + self.dependency + self.latency + self.output > 0.9999"
+    " && self.schema + self.dependency + self.latency + self.output < 1.0001",
+    "weights must add up to 1",
+)
+
+
+class RiskWeights(Resource):
+    """Share of each part of the composite risk; together 1."""
+
+    model_config = {"json_schema_extra": rules(_WEIGHTS_SUM)}
+    schema_drift: Annotated[_Weight, Field(alias="schema")] = 0.4
+    """Change of the API."""
+    dependency: _Weight = 0.3
+    """Dependencies that differ from production's."""
+    latency: _Weight = 0.2
+    """Change of the P95."""
+    output: _Weight = 0.1
+    """Deviation of the answers to the same requests."""
+
+
+class RiskPolicy(Resource):
+    """How the composite risk is put together."""
+
+    model_config = {
+        "json_schema_extra": rules(
+            rule(
+                "self.medium <= self.high",
+                "medium must not lie above high, but they are %s and %s",
+                "self.medium",
+                "self.high",
+            )
+        )
+    }
+    weights: RiskWeights = RiskWeights()
+    """Shares of the parts."""
+    medium: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """From here on a candidate stays in shadow."""
+    high: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """From here on it is rejected."""
+    latency: Name = "p95-drift"
+    """Objective whose interval is the change of the P95; one that compares a quantile's Difference, in seconds."""
+    output: Name = "output-deviation"
+    """Objective whose interval is the mean deviation of the answers."""
+
+
 class RolloutPolicySpec(Resource):
     """Objectives and what happens without evidence."""
 
@@ -307,6 +369,10 @@ class RolloutPolicySpec(Resource):
     """Relative deviation of the observed split from the weights that is believed to be chance or routing detail."""
     baseline_window: PositiveDuration = timedelta(hours=1)
     """Time before a deployment from which the stable version's traffic and dispersion are taken."""
+    verification: Verification = Verification.REQUIRED
+    """Whether a version without `spec.preflight` may go anywhere."""
+    risk: RiskPolicy = RiskPolicy()
+    """How the composite risk is put together."""
 
 
 class RolloutPolicy(Resource):
@@ -362,7 +428,7 @@ def servers() -> list[str]:
 
 
 def run_objectives() -> list[Objective]:
-    """S1 and S5 to S8, from the MLflow run of the candidate's model."""
+    """S1 and S5 to S7, from the MLflow run of the candidate's model."""
     return [
         Objective(
             name="compliance",
@@ -402,14 +468,42 @@ def run_objectives() -> list[Objective]:
             run=RunMeasure(moments="score_moment/", artifact="evaluation/correlation.json"),
             max=0.95,
         ),
-        Objective(
-            name="integration-risk",
-            slo="S8",
-            run=RunMeasure(metric="integration_risk", exact=True, artifact="integration/risk.json"),
-            max=0.6,
-        ),
     ]
 
 
-DEFAULT_POLICY = RolloutPolicySpec(objectives=[*run_objectives(), *live_objectives()])
+def integration_objectives() -> list[Objective]:
+    """S8, and the answers of both versions to the same requests: silent regressions of up to 0.5 points pass."""
+    kinds = ("precision-loss", "field-drop", "encoding-mismatch", "non-finite", "dtype", "shape", "content-type")
+    wanted = [
+        Objective(
+            name="output-deviation",
+            slo="I5",
+            preset=Preset.model_construct(name="comparison/deviation"),
+            max=0.1,
+            steps=[StepKind.SHADOW],
+        ),
+        *(
+            Objective(
+                name=kind,
+                slo="I5",
+                preset=Preset.model_construct(name=f"comparison/{kind}"),
+                max=0.005,
+                steps=[StepKind.SHADOW],
+                role=Role.GUARD,
+            )
+            for kind in kinds
+        ),
+        Objective(
+            name="silent-regressions",
+            slo="I5",
+            preset=Preset.model_construct(name="comparison/regressions"),
+            max=0.005,
+            steps=[StepKind.SHADOW],
+        ),
+        Objective(name="integration-risk", slo="S8", risk=CompositeRisk(), max=0.6),
+    ]
+    return [objective for objective in wanted if objective.preset is None or objective.preset.name in PRESETS]
+
+
+DEFAULT_POLICY = RolloutPolicySpec(objectives=[*run_objectives(), *live_objectives(), *integration_objectives()])
 """S1 to S8 as shipped; used where a rollout names no policy."""
