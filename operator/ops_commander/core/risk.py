@@ -99,6 +99,8 @@ class Risk:
     """The sum, what it is made of, and what follows from it."""
 
     value: Decimal
+    least: Decimal
+    """The sum that is certain: what only shadow traffic can measure, and has not yet, counts 0 in it."""
     band: Band
     verdict: Verdict
     parts: tuple[PartRisk, ...]
@@ -123,6 +125,7 @@ class LatencyLimits:
     target: Decimal = Decimal(500)
 
 
+MEASURED_IN_SHADOW: Final = frozenset({Part.LATENCY, Part.OUTPUT})
 _MISSING: Final = Measured(None, "not measured")
 
 
@@ -182,16 +185,24 @@ def composite(
     weights, bands, vetoes = weights or Weights(), bands or Bands(), tuple(vetoes)
     parts = tuple(_part(part, measured.get(part, _MISSING), weight) for part, weight in weights.by_part().items())
     value = rounded(sum((part.value * part.weight for part in parts), ZERO))
+    open_parts = [part.contribution for part in parts if part.missing and part.part in MEASURED_IN_SHADOW]
+    least = rounded(sum((part.value * part.weight for part in parts), ZERO) - sum(open_parts, ZERO))
     band = bands.of(value)
     return Risk(
         value=value,
+        least=least,
         band=band,
-        verdict=Verdict.REJECT if vetoes else _OF_BAND[band],
+        verdict=Verdict.REJECT if vetoes else _verdict(band, bands.of(least)),
         parts=parts,
         vetoes=vetoes,
         weights_version=weights.version,
         digest=_digest(parts, vetoes, weights, bands),
     )
+
+
+def _verdict(band: Band, least: Band) -> Verdict:
+    """A risk that is High only for what shadow traffic has yet to measure may go there, and no further."""
+    return Verdict.SHADOW_ONLY if band is Band.HIGH and least is not Band.HIGH else _OF_BAND[band]
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

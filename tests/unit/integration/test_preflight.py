@@ -120,18 +120,28 @@ def test_what_was_not_measured_sends_it_to_shadow_at_best(candidate: Candidate) 
     assert [part.name for part in report.risk.parts if part.missing] == ["LatencyChange", "OutputDeviation"]
 
 
-def test_sums_that_are_high_reject_without_a_veto(candidate: Candidate) -> None:
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        pytest.param(None, Verdict.SHADOW_ONLY, id="what only shadow can measure is open"),
+        pytest.param({"latency": 200.0, "output": 0.5}, Verdict.REJECT, id="measured, and as bad"),
+    ],
+)
+def test_sums_that_are_high_reject_without_a_veto(
+    candidate: Candidate, measured: dict[str, float] | None, verdict: Verdict
+) -> None:
     del candidate.manifest["measured"]
+    if measured:
+        candidate.manifest["measured"] = {
+            "latency": {"upperMs": measured["latency"], "baselineP95Ms": 100.0, "runId": "r"},
+            "output": {"upper": measured["output"], "runId": "r"},
+        }
     candidate.put("cand.lock", b"numpy==2.0.0\nrequests==2.31.0\ntransformers==4.40.0")
 
     report = candidate.run()
 
     assert (component(report, "lockfile").verdict, component(report, "lockfile").vetoes) == (Verdict.SHADOW_ONLY, [])
-    assert (report.risk.value, component(report, "risk").verdict, report.verdict) == (
-        0.6,
-        Verdict.REJECT,
-        Verdict.REJECT,
-    )
+    assert (report.risk.value, component(report, "risk").verdict, report.verdict) == (0.6, verdict, verdict)
 
 
 def removed_field(candidate: Candidate) -> None:
