@@ -11,6 +11,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 from ops_commander.api.cel import exactly_one, rule, rules
 from ops_commander.api.fields import Duration, PositiveDuration, Query, Resource
 from ops_commander.api.presets import PRESETS, PresetName
+from ops_commander.api.quorum import Quorum
 from ops_commander.api.v1alpha1 import API_VERSION, Name, Role, StepKind
 
 MetricName = Annotated[str, Field(min_length=1, max_length=250)]
@@ -369,6 +370,8 @@ class RolloutPolicySpec(Resource):
     """Relative deviation of the observed split from the weights that is believed to be chance or routing detail."""
     baseline_window: PositiveDuration = timedelta(hours=1)
     """Time before a deployment from which the stable version's traffic and dispersion are taken."""
+    quorum: Quorum | None = None
+    """Votes that a candidate needs before it meets users; none are asked for where not given."""
     verification: Verification = Verification.REQUIRED
     """Whether a version without `spec.preflight` may go anywhere."""
     risk: RiskPolicy = RiskPolicy()
@@ -505,5 +508,7 @@ def integration_objectives() -> list[Objective]:
     return [objective for objective in wanted if objective.preset is None or objective.preset.name in PRESETS]
 
 
-DEFAULT_POLICY = RolloutPolicySpec(objectives=[*run_objectives(), *live_objectives(), *integration_objectives()])
-"""S1 to S8 as shipped; used where a rollout names no policy."""
+DEFAULT_POLICY = RolloutPolicySpec(
+    objectives=[*run_objectives(), *live_objectives(), *integration_objectives()], quorum=Quorum()
+)
+"""S1 to S8 and the three votes as shipped; used where a rollout names no policy."""
