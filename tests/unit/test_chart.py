@@ -18,6 +18,7 @@ import yaml
 
 from hack.render import helm
 from ops_commander.adapters.prometheus_servers import PrometheusServers
+from ops_commander.api.schema import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "ops-commander"
@@ -31,6 +32,8 @@ ops-commander.dev/modelrollouts:           get list watch patch
 ops-commander.dev/modelrollouts/status:    get patch
 ops-commander.dev/modelrollouts/finalizers: update
 ops-commander.dev/rolloutpolicies:         get list watch
+ops-commander.dev/votes:                   get list watch
+ops-commander.dev/votes/status:            patch
 apps/replicasets:                          get list watch create patch delete
 /pods:                                     get list
 /services:                                 get list watch create patch delete
@@ -166,7 +169,7 @@ class TestRBAC:
         assert grants(role) == {("coordination.k8s.io", "leases", "create", ""), *by_name}
         assert environment(objects)["OPS_COMMANDER_LEASE_NAME"] == lease
 
-    def test_built_in_roles_learn_the_two_kinds(self, default: list[Object]) -> None:
+    def test_built_in_roles_learn_the_kinds_and_cast_no_vote(self, default: list[Object]) -> None:
         kinds = ["modelrollouts", "rolloutpolicies"]
         for role, verbs, also in (
             ("view", {"get", "list", "watch"}, {"view"}),
@@ -179,14 +182,24 @@ class TestRBAC:
             found = named(default, "ClusterRole", f"ops-commander.{NAMESPACE}-{role}")
             scale = {("ops-commander.dev", "modelrollouts/scale", verb, "") for verb in ("get", "patch", "update")}
             wanted = {("ops-commander.dev", kind, verb, "") for kind in kinds for verb in verbs}
+            wanted |= {("ops-commander.dev", "votes", verb, "") for verb in ("get", "list", "watch")}
             assert grants(found) == wanted | (scale if role == "edit" else set())
             labels = found["metadata"]["labels"]
             assert {key for key in labels if "/aggregate-to-" in key} == {
                 f"rbac.authorization.k8s.io/aggregate-to-{each}" for each in also
             }
 
+    @pytest.mark.parametrize("role", ["infrastructure", "quality", "commander"])
+    def test_a_voter_casts_votes_of_one_role_and_takes_none_back(self, default: list[Object], role: str) -> None:
+        voter = named(default, "ClusterRole", f"ops-commander.{NAMESPACE}-voter-{role}")
+        votes = {("ops-commander.dev", "votes", verb, "") for verb in ("get", "list", "watch", "create")}
+        rollouts = {
+            ("ops-commander.dev", "modelrollouts", verb, "") for verb in ("get", "list", "watch", f"vote-{role}")
+        }
+        assert grants(voter) == votes | rollouts
+
     def test_named_namespaces_need_no_cluster_role(self) -> None:
-        objects = template("watchNamespaces={shop,search}")
+        objects = template("watchNamespaces={shop,search}", "votes.roles=false")
         assert not of_kind(objects, "ClusterRole") + of_kind(objects, "ClusterRoleBinding")
         roles = {each["metadata"]["namespace"]: each for each in of_kind(objects, "Role")}
         assert set(roles) == {"shop", "search", NAMESPACE}
@@ -198,7 +211,8 @@ class TestRBAC:
         def names(namespace: str) -> set[str]:
             run = run_helm("template", "ops-commander", str(CHART), "-n", namespace, "--set=crds.enabled=false")
             objects = [document for document in yaml.safe_load_all(run.stdout) if document]
-            return {each["metadata"]["name"] for each in objects if each["kind"].startswith("ClusterRole")}
+            wide = ("ClusterRole", "ValidatingAdmission")
+            return {each["metadata"]["name"] for each in objects if each["kind"].startswith(wide)}
 
         assert names("a") and not names("a") & names("b")
 
@@ -388,7 +402,7 @@ class TestOptions:
 
     def test_crds_are_those_of_the_repository_and_are_kept(self, default: list[Object]) -> None:
         sources = {crd["metadata"]["name"]: crd for crd in map(load, (ROOT / "crds").glob("*.yaml"))}
-        assert set(sources) == {"modelrollouts.ops-commander.dev", "rolloutpolicies.ops-commander.dev"}
+        assert set(sources) == {kind.full_name for kind in KINDS}
         for objects, kept in ((default, True), (template("crds.keep=false"), False)):
             rendered = {crd["metadata"]["name"]: crd for crd in of_kind(objects, "CustomResourceDefinition")}
             assert {name: crd["spec"] for name, crd in rendered.items()} == {

@@ -83,8 +83,11 @@ configMap:
   resources: [modelrollouts/finalizers] # owner references that block a deletion ask for it
   verbs: [update]
 - apiGroups: [ops-commander.dev]
-  resources: [rolloutpolicies]
+  resources: [rolloutpolicies, votes]
   verbs: [get, list, watch]
+- apiGroups: [ops-commander.dev]
+  resources: [votes/status]
+  verbs: [patch]
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [get, list, watch, create, patch, delete]

@@ -48,6 +48,8 @@ _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _PATHS = {
     "ModelRollout": ("apis/ops-commander.dev/v1alpha1", "modelrollouts"),
     "RolloutPolicy": ("apis/ops-commander.dev/v1alpha1", "rolloutpolicies"),
+    "Vote": ("apis/ops-commander.dev/v1alpha1", "votes"),
+    "Whoami": ("apis/authentication.k8s.io/v1", "selfsubjectreviews"),
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
     "Service": ("api/v1", "services"),
     "Pod": ("api/v1", "pods"),
