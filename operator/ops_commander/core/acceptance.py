@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from ops_commander.api.fields import format_duration
-from ops_commander.api.policy import Objective, OnInfeasible, RolloutPolicySpec
+from ops_commander.api.policy import Objective, OnInfeasible, RolloutPolicySpec, Verification
+from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import FeasibilityStatus, Outcome, Verdict
 from ops_commander.core import names, promql, routes, run_objectives
 from ops_commander.core.feasibility import outlook
 from ops_commander.core.names import ROLLOUT_LABEL
 from ops_commander.core.snapshot import Check, ServiceView, Snapshot
 
+COMPARER_METRICS = "ops_commander_comparison"
+
 
 def spec_checks(snapshot: Snapshot, policy_problem: str | None) -> tuple[Check, ...]:
     """Checks named after what they look at; all must pass before a candidate starts."""
     checks = (_policy(snapshot, policy_problem), _ports(snapshot), _own_names(snapshot), *_route(snapshot))
-    return (*checks, *_runs(snapshot), *_feasibility(snapshot))
+    return (*checks, *_comparison(snapshot), *_files(snapshot), *_runs(snapshot), *_feasibility(snapshot))
 
 
 def _policy(snapshot: Snapshot, problem: str | None) -> Check:
@@ -31,6 +34,53 @@ def _policy(snapshot: Snapshot, problem: str | None) -> Check:
             )
             return Check("policy", False, "StepNotJudged", message)
     return Check("policy", True, "PolicyFound", "objectives are known")
+
+
+def _comparison(snapshot: Snapshot) -> list[Check]:
+    """Answers that nobody compares prove nothing; a comparer needs an image to run from."""
+    compared = [number for number, step in enumerate(snapshot.spec.steps) if step.comparison]
+    if compared and not snapshot.installation.image:
+        message = f"spec.steps[{compared[0]}].shadow.compare needs the operator's image: start it with --image"
+        return [Check("comparison", False, "ImageNotKnown", message)]
+    wanted = [item for item in snapshot.policy.objectives if _reads_comparer(item)] if snapshot.policy else []
+    for number, step in enumerate(snapshot.spec.steps):
+        needed = [item.name for item in wanted if step.kind in item.steps and item.is_required]
+        if needed and not step.comparison:
+            expected = "shadow.compare" if step.shadow else "objectives that are judged in shadow steps alone"
+            message = f"spec.steps[{number}] compares no answers, which {needed[0]} is judged by: expected {expected}"
+            return [Check("comparison", False, "NotCompared", message)]
+    return []
+
+
+def _reads_comparer(objective: Objective) -> bool:
+    return any(f"{COMPARER_METRICS}_" in query for query in objective.queries)
+
+
+def _files(snapshot: Snapshot) -> list[Check]:
+    """No version goes anywhere whose files were not verified: before its first pod, and with nothing rejected."""
+    policy, preflight, revision = snapshot.policy, snapshot.spec.preflight, names.revision_of(snapshot.spec)
+    if policy is None or revision == snapshot.status.stable_revision:
+        return []
+    if preflight is None:
+        if policy.verification is Verification.OPTIONAL:
+            return []
+        expected = "expected the manifest of the candidate, or a policyRef whose policy has verification: Optional"
+        return [Check("model", False, "NotVerified", f"spec.preflight is not set: {expected}")]
+    if not snapshot.installation.mlflow_url:
+        message = "spec.preflight reads the model's files from MLflow: start the operator with --mlflow-url"
+        return [Check("model", False, "MLflowNotConfigured", message)]
+    found = snapshot.verification_of(revision)
+    if found is None:
+        error = snapshot.verified.error if snapshot.verified else None
+        reason, message = ("NotVerifiedNow", error) if error else ("Verifying", "its files are being verified")
+        return [Check("model", None, reason, message)]
+    if found.verdict is RiskVerdict.REJECT:
+        return [Check("model", False, found.reason, found.message)]
+    asked = any(item.risk for item in policy.objectives)
+    if asked and found.verdict is RiskVerdict.SHADOW_ONLY and not snapshot.spec.steps[0].shadow:
+        message = f"{found.message}: expected a shadow step first, but spec.steps[0] is {snapshot.spec.steps[0].label}"
+        return [Check("model", snapshot.status.stable_revision is None, "ShadowOnly", message)]
+    return [Check("model", True, "Verified", found.message)]
 
 
 def _ports(snapshot: Snapshot) -> Check:

@@ -6,11 +6,11 @@ out beside the commit of status, never behind it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ops_commander.api.v1alpha1 import DeletionPolicy, ModelRolloutStatus, StepState, TrafficStatus
-from ops_commander.core import manifests, names, routes
+from ops_commander.core import comparers, manifests, names, routes, test_jobs
 from ops_commander.core.reverts import SCALE_DOWN_REGARDLESS
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import PROMOTING, SETTLE, STEP_STATES, Situation
@@ -90,7 +90,10 @@ def with_traffic(situation: Situation, status: ModelRolloutStatus) -> ModelRollo
     if status.traffic and Split.of(status.traffic) == split:
         return status
     traffic = TrafficStatus(
-        candidate_weight=split.candidate_weight, mirror_percent=split.mirror_percent, wanted_since=situation.now
+        candidate_weight=split.candidate_weight,
+        mirror_percent=split.mirror_percent,
+        compare_percent=split.compare_percent,
+        wanted_since=situation.now,
     )
     return status.model_copy(update={"traffic": traffic})
 
@@ -153,6 +156,9 @@ def actions_for(situation: Situation, status: ModelRolloutStatus) -> tuple[list[
         *_service_action(snapshot, snapshot.candidate_service, names.candidate_service_name(snapshot.name), candidate),
     ]
     pods = _replica_set_actions(situation, status)
+    after = Situation(replace(snapshot, status=status), situation.now)
+    services.extend(Apply(manifest) for manifest in comparers.missing(after))
+    pods.extend(Delete(kind, name) for kind, name in comparers.leftovers(after))
     if _takes_traffic_off(status):
         return [*route, *services], pods
     if status.step and status.step.state is StepState.SHIFTING:
@@ -211,6 +217,8 @@ def _replica_set_actions(situation: Situation, status: ModelRolloutStatus) -> li
             actions.append(Scale(view.name, replicas))
         if view is not None and view.owned != bool(manifests.owner_references(snapshot)):
             actions.append(SetOwner(view.name, manifests.owner_references(snapshot)))
+    actions.extend(Apply(job) for job in test_jobs.missing(replace(snapshot, status=status)))
+    actions.extend(Delete("Job", name) for name in test_jobs.abandoned(replace(snapshot, status=status)))
     if snapshot.has_leftover_route and situation.is_confirmed:
         actions.append(Delete("HTTPRoute", snapshot.name))
     return [*actions, *_forgotten(snapshot, status)]

@@ -17,6 +17,10 @@ MODEL_VERSION_LABEL = f"{GROUP}/model-version"
 DEPLOYMENT_ID = f"{GROUP}/deployment-id"
 RUN_ID = f"{GROUP}/run-id"
 TARGET_PORT = f"{GROUP}/target-port"
+TEST_OF = f"{GROUP}/test-of"
+"""On pods of test Jobs: the rollout that they test. ROLLOUT_LABEL would make them pods of a revision."""
+COMPARER_OF = f"{GROUP}/comparer-of"
+"""On the comparer's objects: the rollout whose versions it compares."""
 ABORT = f"{GROUP}/abort"
 PROMOTE = f"{GROUP}/promote"
 RETRY = f"{GROUP}/retry"
@@ -51,6 +55,20 @@ def stable_service_name(rollout: str) -> str:
 
 def candidate_service_name(rollout: str) -> str:
     return f"{rollout}-candidate"
+
+
+def comparer_service_name(rollout: str) -> str:
+    return f"{rollout}-compare"
+
+
+def comparer_name(rollout: str, revision: str) -> str:
+    """ReplicaSet of the comparer. The presets of `comparison/` tell the candidate from its pods' names."""
+    return f"{rollout}-{revision}-compare"
+
+
+def test_job_name(deployment: str, digest: str) -> str:
+    """Job of a test, told apart by six characters of its digest: 63 in all, as a label may have."""
+    return f"{deployment}-{digest}"
 
 
 def deployment_id(rollout: str, revision: str, number: int) -> str:

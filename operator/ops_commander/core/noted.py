@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, RetiringStatus, TrafficStatus
-from ops_commander.core import routes
+from ops_commander.core import routes, test_jobs
 from ops_commander.core.changes import Occurrence
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import Situation
@@ -19,7 +20,26 @@ def noted(snapshot: Snapshot, now: datetime) -> tuple[Snapshot, tuple[Occurrence
     traffic, drift = _traffic(adopted, now)
     current = replace(adopted, status=adopted.status.model_copy(update={"traffic": traffic}))
     status = current.status.model_copy(update={"retiring": _retiring(Situation(current, now))})
-    return replace(current, status=status), (*adoption, *drift)
+    status, checked = _verified(current, status)
+    return replace(current, status=_tested(current, status)), (*adoption, *drift, *checked)
+
+
+def _verified(snapshot: Snapshot, status: ModelRolloutStatus) -> tuple[ModelRolloutStatus, tuple[Occurrence, ...]]:
+    """What was found of the files is kept with the rollout: it is not read again after a restart."""
+    found = snapshot.verified.found if snapshot.verified else None
+    if found is None or found == status.verification:
+        return status, ()
+    is_bad = found.verdict is RiskVerdict.REJECT
+    occurrence = Occurrence("VerificationFailed" if is_bad else "Verified", found.message, warning=is_bad)
+    return status.model_copy(update={"verification": found}), (occurrence,)
+
+
+def _tested(snapshot: Snapshot, status: ModelRolloutStatus) -> ModelRolloutStatus:
+    """The tests of a deployment under way, as their Jobs stand."""
+    if status.step is None or status.deployment is None or status.step.testing_since is None:
+        return status
+    deployment = status.deployment.model_copy(update={"tests": test_jobs.rows(snapshot)})
+    return status.model_copy(update={"deployment": deployment})
 
 
 def _adopted(snapshot: Snapshot) -> tuple[Snapshot, tuple[Occurrence, ...]]:

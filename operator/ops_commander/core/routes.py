@@ -14,24 +14,26 @@ from ops_commander.core.snapshot import Manifest, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Percentages of the requests: answered by the candidate, and copied to it."""
+    """Percentages of the requests: answered by the candidate, copied to it, and copied to the comparer."""
 
     candidate_weight: int = 0
     mirror_percent: int = 0
+    compare_percent: int = 0
 
     @classmethod
     def of(cls, source: TrafficStatus) -> Split:
         """The split that a status wants."""
-        return cls(source.candidate_weight, source.mirror_percent)
+        return cls(source.candidate_weight, source.mirror_percent, source.compare_percent)
 
     @classmethod
     def of_step(cls, step: Step) -> Split:
         """The split of a step of spec."""
-        return cls(step.weight, step.mirror_percent)
+        return cls(step.weight, step.mirror_percent, step.comparison.sample if step.comparison else 0)
 
     def __str__(self) -> str:
         mirrored = f", {self.mirror_percent}% mirrored" if self.mirror_percent else ""
-        return f"candidate {self.candidate_weight}%{mirrored}"
+        compared = f", {self.compare_percent}% compared" if self.compare_percent else ""
+        return f"candidate {self.candidate_weight}%{mirrored}{compared}"
 
 
 ALL_STABLE = Split()
@@ -108,13 +110,18 @@ def _backends(snapshot: Snapshot, split: Split, with_candidate: bool) -> list[di
 
 
 def _mirror(snapshot: Snapshot, split: Split) -> list[dict[str, Any]]:
-    if not split.mirror_percent:
-        return []
-    target = {"name": names.candidate_service_name(snapshot.name), "port": snapshot.spec.service.port}
-    mirror: dict[str, Any] = {"backendRef": target}
-    if split.mirror_percent < 100:
-        mirror["percent"] = split.mirror_percent
-    return [{"type": "RequestMirror", "requestMirror": mirror}]
+    copied = {
+        names.candidate_service_name(snapshot.name): split.mirror_percent,
+        names.comparer_service_name(snapshot.name): split.compare_percent,
+    }
+    filters = []
+    for name, percent in copied.items():
+        mirror: dict[str, Any] = {"backendRef": {"name": name, "port": snapshot.spec.service.port}}
+        if percent < 100:
+            mirror["percent"] = percent
+        if percent:
+            filters.append({"type": "RequestMirror", "requestMirror": mirror})
+    return filters
 
 
 def _is_service(snapshot: Snapshot, backend: dict[str, Any], name: str) -> bool:
@@ -126,8 +133,8 @@ def _is_service(snapshot: Snapshot, backend: dict[str, Any], name: str) -> bool:
 
 def _is_our_mirror(snapshot: Snapshot, item: dict[str, Any]) -> bool:
     target = (item.get("requestMirror") or {}).get("backendRef") or {}
-    candidate = names.candidate_service_name(snapshot.name)
-    return item.get("type") == "RequestMirror" and _is_service(snapshot, target, candidate)
+    ours = (names.candidate_service_name(snapshot.name), names.comparer_service_name(snapshot.name))
+    return item.get("type") == "RequestMirror" and any(_is_service(snapshot, target, name) for name in ours)
 
 
 def has_split(snapshot: Snapshot, split: Split, *, with_candidate: bool = True) -> bool:

@@ -13,6 +13,7 @@ from ops_commander.api.v1alpha1 import (
     DeploymentStatus,
     ObjectiveStatus,
     Outcome,
+    RiskStatus,
     Role,
     Step,
     StepKind,
@@ -20,7 +21,8 @@ from ops_commander.api.v1alpha1 import (
     StepStatus,
     Verdict,
 )
-from ops_commander.core import names, objectives, run_objectives
+from ops_commander.api.verification import VerificationStatus
+from ops_commander.core import names, objectives, rollout_risk, run_objectives
 from ops_commander.core.measures import ALPHA
 from ops_commander.core.snapshot import Check, ReplicaSetView, Snapshot
 
@@ -120,7 +122,31 @@ class Situation:
         policy = self.snapshot.policy
         shared = policy is not None and policy.family_wise is FamilyWise.BONFERRONI
         alpha = objectives.share_of_alpha(judged) if shared else ALPHA
-        return [self._row(objective, alpha) for objective in judged]
+        plain = {item.name: self._row(item, alpha) for item in judged if not item.risk}
+        return [plain.get(item.name) or self._risk_row(item, tuple(plain.values())) for item in judged]
+
+    def _risk_row(self, objective: Objective, rows: tuple[ObjectiveStatus, ...]) -> ObjectiveStatus:
+        assert self.judged_kind is not None
+        return rollout_risk.judge(objective, self._risk_sources(rows), self.judged_kind)
+
+    def _risk_sources(self, rows: tuple[ObjectiveStatus, ...]) -> rollout_risk.Sources:
+        policy, before = self.snapshot.policy, self.snapshot.status.risk
+        assert policy is not None
+        return rollout_risk.Sources(policy.risk, self.verification, rows, before if self.step else None)
+
+    @property
+    def verification(self) -> VerificationStatus | None:
+        """What was found of the files of the version on trial, or else of the wanted one."""
+        return self.snapshot.verification_of(self.deployment.revision if self.deployment else self.revision)
+
+    @property
+    def risk(self) -> RiskStatus | None:
+        """Composite risk of that version; None where nothing is known of it and nothing asks for it."""
+        policy = self.snapshot.policy
+        asked = policy is not None and any(item.risk for item in policy.objectives)
+        if policy is None or not (asked or self.verification):
+            return self.snapshot.status.risk
+        return rollout_risk.assess(self._risk_sources(tuple(self.rows)))
 
     def _row(self, objective: Objective, alpha: float) -> ObjectiveStatus:
         if objective.run:

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ops_commander.api.policy import RolloutPolicySpec
-from ops_commander.api.v1alpha1 import BaselineStatus, ModelRolloutSpec, ModelRolloutStatus
+from ops_commander.api.v1alpha1 import BaselineStatus, ModelRolloutSpec, ModelRolloutStatus, TestState
+from ops_commander.api.verification import EvidenceFile, VerificationStatus
 from ops_commander.core.names import REVISION_LABEL
 from ops_commander.core.tally import NOTHING, Tally
 
@@ -88,6 +89,52 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class Verified:
+    """What the verification of files has brought so far; all None while it is under way."""
+
+    found: VerificationStatus | None = None
+    error: str | None = None
+    """Why it could not be done; it is tried again."""
+    unchanged: bool | None = None
+    """Whether the pinned files are still as they were, when that was asked before a step."""
+    problems: tuple[str, ...] = ()
+    """What is not as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A Job that tests the candidate."""
+
+    name: str
+    state: TestState
+    message: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    log: EvidenceFile | None = None
+    """What its pod said, once it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparerView:
+    """The comparer's ReplicaSets by name, and its Service; either may be absent."""
+
+    replica_sets: tuple[str, ...] = ()
+    has_service: bool = False
+    is_ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the operator's own installation gives to rollouts."""
+
+    image: str = ""
+    """Its image, which the comparer runs from too; empty where it is not known."""
+    image_pull_policy: str = "IfNotPresent"
+    mlflow_url: str = ""
+    """Empty: runs are neither verified nor written to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One thing verified before a candidate goes anywhere. `passed` is None while it is not known."""
 
@@ -126,9 +173,22 @@ class Snapshot:
     """By run id: those that objectives read, as far as MLflow has answered."""
     baseline: Baseline | None = None
     """Asked for before a deployment starts; None where it was not."""
+    verified: Verified | None = None
+    """Files of the model; None where nothing was asked."""
+    test_jobs: Mapping[str, JobView] = field(default_factory=dict)
+    """By name of the Job: those of the deployment under way."""
+    comparer: ComparerView | None = None
+    """The comparer as it is in the cluster."""
+    installation: Installation = Installation()
     interval: timedelta = timedelta(seconds=5)
     """Time between ticks."""
     observing_since: datetime | None = None
     """Since when this process polls metrics: evidence cannot be older."""
     stale_after: timedelta = timedelta(seconds=20)
     """Age from which an answer of Prometheus says nothing about now."""
+
+    def verification_of(self, revision: str | None) -> VerificationStatus | None:
+        """What was found of a revision's files, freshly or before."""
+        fresh = self.verified.found if self.verified else None
+        found = fresh or self.status.verification
+        return found if found and found.revision == revision else None

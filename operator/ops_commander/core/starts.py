@@ -65,13 +65,15 @@ def _start(situation: Situation, rule: str, why: str) -> Change:
     snapshot, status, now = situation.snapshot, situation.snapshot.status, situation.now
     number = status.deployments + 1
     identity = names.deployment_id(snapshot.name, situation.revision, number)
+    verification = situation.verification
+    version = verification.model_version if verification else snapshot.spec.model.label
     deployment = DeploymentStatus(
         id=identity,
         revision=situation.revision,
-        model_version=snapshot.spec.model.label,
+        model_version=version,
         generation=snapshot.generation,
         started_at=now,
-        run_id=snapshot.spec.model.run_id,
+        run_id=verification.run_id if verification else snapshot.spec.model.run_id,
         stable_revision=status.stable_revision,
         stable_version=status.stable_version,
         stable_run_id=status.stable_run_id,
@@ -84,9 +86,10 @@ def _start(situation: Situation, rule: str, why: str) -> Change:
         "retiring": [item for item in status.retiring if item.revision != situation.revision],
         "objectives": [],
         "rollback": None,
+        "risk": None,
     }
     begun = status.model_copy(update=changes)
     state = StepState.CLEARING if status.stable_revision else StepState.LAUNCHING
     begun = enter_step(situation, begun, 0, state)
-    message = f"{identity}: model version {snapshot.spec.model.label}, {why}"
+    message = f"{identity}: model version {version}, {why}"
     return moved(situation, rule, begun, Occurrence("DeploymentStarted", message))

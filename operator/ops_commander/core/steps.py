@@ -16,7 +16,7 @@ from ops_commander.api.v1alpha1 import (
     StepState,
     Verdict,
 )
-from ops_commander.core import names, objectives
+from ops_commander.core import names, objectives, verifying
 from ops_commander.core.changes import (
     CHECK_AGAIN,
     Change,
@@ -31,6 +31,7 @@ from ops_commander.core.changes import (
     with_step,
 )
 from ops_commander.core.reverts import begin_rollback
+from ops_commander.core.rollout_risk import SHADOW_ONLY
 from ops_commander.core.routes import Split
 from ops_commander.core.situation import SETTLE, Situation
 
@@ -47,6 +48,9 @@ def launching(situation: Situation) -> Change | None:
         reason = "ProgressDeadlineExceeded" if late else "WaitingForPods"
         return waiting(situation, "launching", reason, _capacity_text(situation, snapshot.spec.replicas), next_="live")
     if step.capacity_at is None:
+        untested = verifying.awaiting_tests(situation, "launching")
+        if untested:
+            return untested
         occurrence = Occurrence("CapacityReady", f"{snapshot.spec.replicas} pod(s) Ready")
         return moved(situation, "launching", with_step(status, capacity_at=situation.now), occurrence)
     if not situation.is_confirmed:
@@ -108,6 +112,9 @@ def preparing(situation: Situation) -> Change | None:
     if situation.now < step.capacity_at + SETTLE:
         until = step.capacity_at + SETTLE
         return waiting(situation, "preparing", "Settling", "the proxies learn of the new pods", until=until)
+    untested = verifying.awaiting_tests(situation, "preparing")
+    if untested:
+        return untested
     if situation.snapshot.spec.paused:
         message = f"pods for {step.name} are Ready, held before it by spec.paused"
         return waiting(situation, "preparing", "Paused", message, next_="spec.paused: false", every=CHECK_AGAIN)
@@ -202,11 +209,17 @@ def running(situation: Situation) -> Change | None:
     spec = situation.step_spec
     dwelled_at = step.running_since + spec.min_duration
     verdict = objectives.overall(situation.rows)
+    unread = None
     if situation.snapshot.policy is not None and verdict is Verdict.PASS and situation.now >= dwelled_at:
-        return _advance(situation, "running", f"all objectives met for {format_duration(spec.min_duration)}")
-    overdue = _overdue(situation)
-    if overdue:
-        return overdue
+        unread = verifying.awaiting_files(situation)
+        if unread is None:
+            return _advance(situation, "running", f"all objectives met for {format_duration(spec.min_duration)}")
+    return _overdue(situation) or unread or verifying.stays(situation, _unproved(situation, verdict, dwelled_at))
+
+
+def _unproved(situation: Situation, verdict: Verdict, dwelled_at: datetime) -> Change:
+    step = situation.step
+    assert step is not None
     undecided = situation.undecided
     if verdict is not Verdict.PASS or situation.snapshot.policy is None:
         message = _shortly(undecided)
@@ -247,9 +260,12 @@ def _overdue(situation: Situation) -> Change | None:
     deadline, policy, step = _deadline(situation), situation.snapshot.policy, situation.step
     if deadline is None or step is None or situation.now < deadline or situation.snapshot.spec.paused:
         return None
-    details = (
-        "; ".join(f"{row.name} {row.reason}: {row.message}" for row in situation.undecided) or "policy cannot be read"
-    )
+    undecided = situation.undecided
+    if step.state is StepState.RUNNING and undecided and all(row.reason == SHADOW_ONLY for row in undecided):
+        message = "; ".join(f"{row.name}: {row.message}" for row in undecided)
+        return waiting(situation, "overdue", SHADOW_ONLY, message, next_="promote or abort", every=CHECK_AGAIN)
+    details = "; ".join(f"{row.name} {row.reason}: {row.message}" for row in undecided)
+    details = details or ("policy cannot be read" if policy is None else "its files were not read again")
     message = f"{step.name} not proved within {format_duration(situation.step_spec.max_duration)}: {details}"
     if policy and policy.on_deadline is OnDeadline.PAUSE:
         next_ = "abort" if step.state is StepState.HELD else "promote or abort"

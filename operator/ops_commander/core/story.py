@@ -10,6 +10,7 @@ from ops_commander.api.v1alpha1 import (
     ObjectiveStatus,
     Outcome,
     Phase,
+    RiskStatus,
     Role,
     StepState,
     Verdict,
@@ -17,6 +18,7 @@ from ops_commander.api.v1alpha1 import (
 from ops_commander.core import names, objectives, routes
 from ops_commander.core.changes import Change
 from ops_commander.core.feasibility import outlook
+from ops_commander.core.rollout_risk import SHADOW_ONLY
 from ops_commander.core.situation import PROMOTING, Situation
 
 CANNOT_STEER_AFTER = timedelta(seconds=5)
@@ -49,6 +51,7 @@ def told(situation: Situation, change: Change, status: ModelRolloutStatus) -> Mo
         "next": change.next,
         "message": change.message,
         "objectives": rows,
+        "risk": _risk(situation, status),
         "replicas": view.current if view else 0,
         "ready_replicas": view.ready if view else 0,
         "selector": f"{names.ROLLOUT_LABEL}={snapshot.name},{names.REVISION_LABEL}={serving or ''}",
@@ -57,6 +60,14 @@ def told(situation: Situation, change: Change, status: ModelRolloutStatus) -> Mo
     wanted = _conditions(situation, change, updated)
     conditions = merge_conditions(snapshot.status.conditions, wanted, generation=snapshot.generation, now=situation.now)
     return updated.model_copy(update={"conditions": conditions})
+
+
+def _risk(situation: Situation, status: ModelRolloutStatus) -> RiskStatus | None:
+    """That of a deployment which has ended stays as it was."""
+    last = status.deployment
+    if status.step is None and last is not None and last.revision == situation.revision:
+        return status.risk
+    return situation.risk
 
 
 def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, now: datetime) -> bool:
@@ -74,6 +85,7 @@ def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
     return status.model_copy(
         update={
             "message": None,
+            "risk": status.risk and (status.risk.verdict, status.risk.band, tuple(status.risk.vetoes)),
             "objectives": [row.model_copy(update={**quiet, "message": "", "ticks": 0}) for row in status.objectives],
             "conditions": [condition.model_copy(update={"message": ""}) for condition in status.conditions],
         }
@@ -98,6 +110,8 @@ def _phase_of_step(state: StepState, change: Change) -> Phase:
     if state in PROMOTING:
         return Phase.PROMOTING
     if state is StepState.PREPARING and change.reason == "Paused":
+        return Phase.PAUSED
+    if change.reason == SHADOW_ONLY and change.next is not None:
         return Phase.PAUSED
     special = {
         StepState.REVERTING: Phase.ROLLING_BACK,

@@ -1,0 +1,131 @@
+"""Jobs that test a candidate's pods after they are Ready and before any traffic."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from datetime import timedelta
+from typing import Any
+
+from ops_commander.api.v1alpha1 import API_VERSION, DeploymentStatus, StepState, TestJob, TestState, TestStatus
+from ops_commander.core import names
+from ops_commander.core.snapshot import Manifest, Snapshot
+
+KEPT_FOR = timedelta(days=1)
+"""Time after which the cluster removes a Job that has ended, with its pods and their logs."""
+ENDED = frozenset({TestState.PASSED, TestState.FAILED})
+
+
+def tests_of(snapshot: Snapshot) -> list[TestJob]:
+    return snapshot.spec.preflight.tests if snapshot.spec.preflight else []
+
+
+def job_name(deployment: DeploymentStatus, test: TestJob) -> str:
+    """A test that was edited has another Job; one that was not is never run twice in a deployment."""
+    content = json.dumps(test.model_dump(mode="json", by_alias=True), sort_keys=True)
+    return names.test_job_name(deployment.id, hashlib.sha256(content.encode()).hexdigest()[:6])
+
+
+def rows(snapshot: Snapshot) -> list[TestStatus]:
+    """One row a test, from its Job as far as there is one; what has ended stays as it was."""
+    deployment = snapshot.status.deployment
+    if deployment is None:
+        return []
+    known = {row.job: row for row in deployment.tests}
+    return [_row(snapshot, test, known.get(job_name(deployment, test)), deployment) for test in tests_of(snapshot)]
+
+
+def _row(snapshot: Snapshot, test: TestJob, known: TestStatus | None, deployment: DeploymentStatus) -> TestStatus:
+    name = job_name(deployment, test)
+    view = snapshot.test_jobs.get(name)
+    if view is None:
+        return known or TestStatus(name=test.name, kind=test.kind, job=name)
+    if known and known.state in ENDED:
+        return known if known.log else known.model_copy(update={"log": view.log})
+    return TestStatus(
+        name=test.name,
+        kind=test.kind,
+        job=name,
+        state=view.state,
+        message=view.message,
+        started_at=view.started_at,
+        ended_at=view.ended_at,
+        log=view.log,
+    )
+
+
+def are_running(snapshot: Snapshot) -> bool:
+    """Whether this is the moment for tests: begun, with pods that are Ready and without traffic."""
+    step = snapshot.status.step
+    states = (StepState.PREPARING, StepState.LAUNCHING)
+    return step is not None and step.testing_since is not None and step.state in states
+
+
+def missing(snapshot: Snapshot) -> list[Manifest]:
+    """Jobs that are to be made now."""
+    deployment = snapshot.status.deployment
+    if deployment is None or not are_running(snapshot):
+        return []
+    ended = {row.job for row in deployment.tests if row.state in ENDED}
+    wanted = {job_name(deployment, test): test for test in tests_of(snapshot)}
+    absent = [name for name in wanted if name not in ended and name not in snapshot.test_jobs]
+    return [manifest(snapshot, deployment, wanted[name]) for name in absent]
+
+
+def abandoned(snapshot: Snapshot) -> list[str]:
+    """Jobs that still run although nobody waits for them any more."""
+    if are_running(snapshot):
+        return []
+    return [view.name for view in snapshot.test_jobs.values() if view.state not in ENDED]
+
+
+def manifest(snapshot: Snapshot, deployment: DeploymentStatus, test: TestJob) -> Manifest:
+    """A Job that runs once: one that passes at the second try has shown nothing."""
+    template = copy.deepcopy(test.template)
+    metadata = template.setdefault("metadata", {})
+    metadata["labels"] = {**(metadata.get("labels") or {}), names.TEST_OF: snapshot.name}
+    spec = template["spec"]
+    spec["restartPolicy"] = "Never"
+    for container in spec["containers"]:
+        told = _told(snapshot, deployment, test)
+        own = {item.get("name") for item in container.get("env") or []}
+        container["env"] = [*(item for item in told if item["name"] not in own), *(container.get("env") or [])]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(deployment, test),
+            "namespace": snapshot.namespace,
+            "labels": {
+                "app.kubernetes.io/managed-by": "ops-commander",
+                names.ROLLOUT_LABEL: snapshot.name,
+                names.TEST_OF: snapshot.name,
+            },
+            "annotations": {names.DEPLOYMENT_ID: deployment.id},
+            "ownerReferences": [
+                {"apiVersion": API_VERSION, "kind": "ModelRollout", "name": snapshot.name, "uid": snapshot.uid}
+            ],
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": max(1, round(test.timeout.total_seconds())),
+            "ttlSecondsAfterFinished": round(KEPT_FOR.total_seconds()),
+            "template": template,
+        },
+    }
+
+
+def _told(snapshot: Snapshot, deployment: DeploymentStatus, test: TestJob) -> list[dict[str, Any]]:
+    port = snapshot.spec.service.port
+    stable = names.stable_service_name(snapshot.name) if snapshot.status.stable_revision else ""
+    known = {
+        "OPS_COMMANDER_TEST": test.name,
+        "OPS_COMMANDER_DEPLOYMENT_ID": deployment.id,
+        "OPS_COMMANDER_MODEL_VERSION": deployment.model_version,
+        "OPS_COMMANDER_CANDIDATE_URL": f"http://{names.candidate_service_name(snapshot.name)}:{port}",
+        "OPS_COMMANDER_STABLE_URL": f"http://{stable}:{port}" if stable else "",
+        "MLFLOW_TRACKING_URI": snapshot.installation.mlflow_url,
+        "MLFLOW_RUN_ID": deployment.run_id or "",
+    }
+    return [{"name": name, "value": value} for name, value in known.items() if value]
