@@ -74,6 +74,7 @@ lock: setup ## pin the dependencies anew, after a change of pyproject.toml
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --group dev --output-file requirements-dev.lock
 	$(LOCK) hack/demo/requirements.in --output-file hack/demo/requirements.lock
+	$(LOCK) hack/digits/requirements.in --output-file hack/digits/requirements.lock
 
 format: setup ## put the code into shape
 	@.venv/bin/ruff check --fix operator tests hack

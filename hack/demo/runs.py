@@ -16,7 +16,7 @@ from hack.demo.ranker.server import BASE_WEIGHTS, FEATURES, weights_of
 _ROWS = 500
 
 
-def _call(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def call(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{url}/api/2.0/mlflow/{path}", data, {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
@@ -24,22 +24,23 @@ def _call(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, 
         return found
 
 
-def _log_artifact(url: str, run_id: str, path: str, text: str) -> None:
+def log_artifact(url: str, run_id: str, path: str, content: bytes) -> None:
     """Through the server, which keeps artifacts itself."""
-    uri = str(_call(url, f"runs/get?run_id={run_id}")["run"]["info"]["artifact_uri"])
+    uri = str(call(url, f"runs/get?run_id={run_id}")["run"]["info"]["artifact_uri"])
     place = f"{url}/api/2.0/mlflow-artifacts/artifacts/{uri.removeprefix('mlflow-artifacts:/')}/{path}"
-    request = urllib.request.Request(place, text.encode(), {"content-type": "application/octet-stream"}, method="PUT")
+    request = urllib.request.Request(place, content, {"content-type": "application/octet-stream"}, method="PUT")
     with urllib.request.urlopen(request, timeout=20):
         pass
 
 
-def _experiment(url: str) -> str:
+def experiment(url: str, name: str) -> str:
+    """Id of the experiment, which is made if need be."""
     try:
-        found = _call(url, f"experiments/get-by-name?experiment_name={ROLLOUT}")["experiment"]["experiment_id"]
+        found = call(url, f"experiments/get-by-name?experiment_name={name}")["experiment"]["experiment_id"]
     except urllib.error.HTTPError as error:
         if error.code != 404:
             raise
-        found = _call(url, "experiments/create", {"name": ROLLOUT})["experiment_id"]
+        found = call(url, "experiments/create", {"name": name})["experiment_id"]
     return str(found)
 
 
@@ -65,15 +66,15 @@ def log_run(
     weights = weights_of(version)
     try:
         tags = [{"key": "model.name", "value": ROLLOUT}, {"key": "model.version", "value": version}]
-        begun = {"experiment_id": _experiment(url), "run_name": f"{ROLLOUT}-{version}", "tags": tags}
-        run_id = str(_call(url, "runs/create", begun)["run"]["info"]["run_id"])
+        begun = {"experiment_id": experiment(url, ROLLOUT), "run_name": f"{ROLLOUT}-{version}", "tags": tags}
+        run_id = str(call(url, "runs/create", begun)["run"]["info"]["run_id"])
         params = [{"key": f"weight_{index}", "value": f"{weight:.6f}"} for index, weight in enumerate(weights)]
         values = {"pair_accuracy": pair_accuracy(weights), **(metrics or {})}
         logged = [{"key": key, "value": value, "timestamp": 0, "step": 0} for key, value in values.items()]
-        _call(url, "runs/log-batch", {"run_id": run_id, "params": params, "metrics": logged})
+        call(url, "runs/log-batch", {"run_id": run_id, "params": params, "metrics": logged})
         for path, text in (artifacts or {}).items():
-            _log_artifact(url, run_id, path, text)
-        _call(url, "runs/update", {"run_id": run_id, "status": "FINISHED"})
+            log_artifact(url, run_id, path, text.encode())
+        call(url, "runs/update", {"run_id": run_id, "status": "FINISHED"})
     except OSError as error:
         said = error.read().decode(errors="replace")[:500] if isinstance(error, urllib.error.HTTPError) else ""
         raise BootstrapError(f"cannot log a run in MLflow at {url}: {error} {said}") from error

@@ -226,7 +226,21 @@ def test_settings() -> None:
     settings = Settings.from_env({"TARGET_URL": "http://gateway.example"})
     assert settings.target_url == "http://gateway.example/v2/models/ranker/infer"
     assert (settings.rate, settings.timeout_seconds) == (150, 3)
+    assert settings.bodies == ()
     with pytest.raises(SystemExit, match="TARGET_URL"):
         Settings.from_env({})
     with pytest.raises(SystemExit, match="rate"):
         Settings.from_env({"TARGET_URL": "http://gateway.example", "RATE": "99999"})
+
+
+async def test_prepared_bodies_are_sent_in_turn(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_text('{"inputs":[1]}\n{"inputs":[2]}\n')
+    settings = Settings.from_env({"TARGET_URL": "http://gateway.example", "REQUESTS_FILE": str(path)})
+    client = LoadClient(settings)
+    sent = [client._next_request() for _ in range(4)]
+    assert [body for _, body in sent] == [b'{"inputs":[2]}', b'{"inputs":[1]}'] * 2
+    assert len({request_id for request_id, _ in sent}) == 4
+    path.write_text("")
+    with pytest.raises(SystemExit, match="REQUESTS_FILE"):
+        Settings.from_env({"TARGET_URL": "http://gateway.example", "REQUESTS_FILE": str(path)})

@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -42,6 +43,7 @@ class Settings:
     host_header: str = ""
     rate: float = 150.0
     timeout_seconds: float = 3.0
+    bodies: tuple[bytes, ...] = ()
     port: int = 8081
     host: str = "0.0.0.0"
 
@@ -58,11 +60,22 @@ class Settings:
                 host_header=env.get("HOST_HEADER", ""),
                 rate=checked_rate(float(env.get("RATE") or 150)),
                 timeout_seconds=float(env.get("TIMEOUT_SECONDS") or 3),
+                bodies=read_bodies(env.get("REQUESTS_FILE", "")),
                 port=int(env.get("PORT") or 8081),
                 host=env.get("HOST") or "0.0.0.0",
             )
         except ValueError as error:
             raise SystemExit(f"RATE, TIMEOUT_SECONDS or PORT: {error}") from None
+
+
+def read_bodies(path: str) -> tuple[bytes, ...]:
+    """Bodies to send in turn, one a line; without a file, random features."""
+    if not path:
+        return ()
+    bodies = tuple(Path(path).read_bytes().splitlines())
+    if not bodies:
+        raise SystemExit(f"REQUESTS_FILE={path!r}: expected a body a line")
+    return bodies
 
 
 def checked_rate(rate: float) -> float:
@@ -310,10 +323,12 @@ class LoadClient:
             await asyncio.sleep(self.pacer.wait(self._loop.time()))
 
     def _next_request(self) -> tuple[str, bytes]:
-        """A fresh id shaped as a UUID, and random features."""
+        """A fresh id shaped as a UUID, and the next body or random features."""
         self._number += 1
         run = self._run
         request_id = f"{run[:8]}-{run[8:12]}-4{run[12:15]}-a{run[15:18]}-{self._number:012x}"
+        if bodies := self.settings.bodies:
+            return request_id, bodies[self._number % len(bodies)]
         features = ",".join([f"{self._random.random():.6f}" for _ in range(ROWS * FEATURES)])
         tensor = f'{{"name":"features","datatype":"FP32","shape":[{ROWS},{FEATURES}],"data":[{features}]}}'
         return request_id, f'{{"inputs":[{tensor}]}}'.encode()
