@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "schema-diff": ("schema_diff", "compare what two versions of a model's API take and answer"),
     "lock-diff": ("lock_diff", "compare a candidate's dependencies with the production lock"),
     "preflight": ("preflight", "check a candidate's schema, dependencies, config, checkpoints and tests"),
+    "compare": ("compare", "answer nothing, compare what stable and candidate answer to mirrored requests"),
     "crd": ("crd", "write CRDs, schemas and reference from the API models"),
 }
 """Each with its module in this package. Only that of the command given is imported: the operator carries no others."""

@@ -16,7 +16,7 @@ from ops_commander.integration.outputs.tensors import BINARY_HEADER, Malformed, 
 MOST_BYTES: Final = 2 * 1024 * 1024
 """Of one answer. What is larger is not compared: JSON of that size takes 30 to 60 MiB as a tree."""
 
-_STREAMS: Final = frozenset(
+STREAMS: Final = frozenset(
     ["text/event-stream", "application/x-ndjson", "application/grpc", "multipart/x-mixed-replace"]
 )
 
@@ -75,7 +75,7 @@ class Unreadable(Exception):
 def check_comparable(answer: Answer) -> None:
     """Raises Skip for an answer of a kind that is not compared."""
     media_type, _ = answer.content_type
-    if media_type in _STREAMS:
+    if media_type in STREAMS:
         raise Skip("streaming", f"{media_type}")
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Skip("encoded", "the answer is compressed although it was asked for as it is")

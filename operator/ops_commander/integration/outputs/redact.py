@@ -37,6 +37,12 @@ class Redactor:
 
     def value(self, value: Any) -> Any:
         """One value of an answer."""
+        try:
+            return self._value(value)
+        except RecursionError:
+            return f"{type_name(value)}, deeply nested"
+
+    def _value(self, value: Any) -> Any:
         if self.payloads is Payloads.FULL:
             return _cut(_plain(value))
         shown = _described(value)

@@ -22,6 +22,7 @@ from ops_commander.integration.outputs.findings import (
 from ops_commander.integration.outputs.numbers import Floats
 from ops_commander.integration.outputs.rules import Place, Rules
 from ops_commander.integration.outputs.tensors import FLOATS, Tensor, Tensors
+from ops_commander.integration.schema.dtypes import canonical_dtype
 
 MOST_STEPS: Final = 250_000
 """Work on one pair; a step is a leaf, or as much, which takes 2 to 3 µs: less than a second in all."""
@@ -250,7 +251,7 @@ class Walk:
 
     def _tensor(self, stable: Tensor, candidate: Tensor, path: Path, place: Place | None) -> None:
         if stable.datatype != candidate.datatype:
-            said = f"{candidate.datatype[:16]} where stable has {stable.datatype[:16]}"
+            said = f"{_datatype(candidate)} where stable has {_datatype(stable)}"
             self.find(Kind.DTYPE, (*path, "datatype"), said)
             if FLOATS.get(candidate.datatype, 99) < FLOATS.get(stable.datatype, 0):
                 self.find(Kind.PRECISION_LOSS, (*path, "datatype"), said)
@@ -285,6 +286,11 @@ def _listed(values: Any) -> list[Any]:
 def _shape(tensor: Tensor) -> str:
     shown = ", ".join(map(str, tensor.shape[:8]))
     return f"[{shown}{', …' if len(tensor.shape) > 8 else ''}]"
+
+
+def _datatype(tensor: Tensor) -> str:
+    """As it is, if it is one: other texts are not ours to show."""
+    return canonical_dtype(tensor.datatype[:32]) or "an unknown datatype"
 
 
 def _of_numbers(kinds: set[type]) -> str:
