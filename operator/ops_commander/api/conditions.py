@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing"
     SLOS_MET = "SLOsMet"
     TRAFFIC_SYNCED = "TrafficSynced"
+    QUORUM_REACHED = "QuorumReached"
     ROLLED_BACK = "RolledBack"
 
 

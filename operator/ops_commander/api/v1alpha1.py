@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, WithJsonSchema, model_validator
 
+from ops_commander.api.ballot import QuorumStatus, VoteStatus
 from ops_commander.api.cel import exactly_one, not_longer, rule, rules
 from ops_commander.api.comparison import Comparison
 from ops_commander.api.conditions import Condition
@@ -749,6 +750,8 @@ class DeploymentStatus(Resource):
     """Tests of `spec.preflight`."""
     steps: list[StepRecord] = []
     """Steps entered so far, in order."""
+    voted_at: Time | None = None
+    """When it had the votes for production."""
     transitions: list[Transition] = []
     """Changes of its state so far, in order; the latest 200."""
 
@@ -837,6 +840,10 @@ class ModelRolloutStatus(Resource):
     """What was found of the wanted version's files."""
     risk: RiskStatus | None = None
     """Composite risk of the wanted version, with its four parts."""
+    quorum: QuorumStatus | None = None
+    """Whether the votes let the latest deployment go on to production; absent where none are asked for."""
+    votes: list[VoteStatus] = []
+    """What each role says of the latest deployment."""
     rollback: RollbackStatus | None = None
     """The latest revert."""
     handled_promote: str | None = None

@@ -66,7 +66,18 @@ class SetFinalizers:
     finalizers: tuple[str, ...]
 
 
-Action = Apply | Scale | SteerRoute | Delete | SetOwner | SetFinalizers
+@dataclass(frozen=True)
+class NoteVote:
+    """Tell a voter whether their vote counts."""
+
+    name: str
+    uid: str
+    counted: bool
+    reason: str
+    message: str
+
+
+Action = NoteVote | Apply | Scale | SteerRoute | Delete | SetOwner | SetFinalizers
 
 
 def wanted_split(situation: Situation, status: ModelRolloutStatus) -> Split:

@@ -80,6 +80,12 @@ class Situation:
         return steps[min(index, len(steps) - 1)]
 
     @property
+    def next_step(self) -> Step:
+        """The step after the one under way; that one itself where it is the last."""
+        steps = self.snapshot.spec.steps
+        return steps[min((self.step.index if self.step else 0) + 1, len(steps) - 1)]
+
+    @property
     def is_last_step(self) -> bool:
         return self.step is not None and self.step.index >= len(self.snapshot.spec.steps) - 1
 

@@ -10,6 +10,7 @@ from typing import Any
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import BaselineStatus, ModelRolloutSpec, ModelRolloutStatus, TestState
 from ops_commander.api.verification import EvidenceFile, VerificationStatus
+from ops_commander.api.vote import Vote
 from ops_commander.core.names import REVISION_LABEL
 from ops_commander.core.tally import NOTHING, Tally
 
@@ -179,6 +180,8 @@ class Snapshot:
     """By name of the Job: those of the deployment under way."""
     comparer: ComparerView | None = None
     """The comparer as it is in the cluster."""
+    votes: tuple[Vote, ...] = ()
+    """Votes on the rollout, where the policy lets others than the operator cast one."""
     installation: Installation = Installation()
     interval: timedelta = timedelta(seconds=5)
     """Time between ticks."""

@@ -16,7 +16,7 @@ from ops_commander.api.v1alpha1 import (
     StepState,
     Verdict,
 )
-from ops_commander.core import names, objectives, verifying
+from ops_commander.core import consensus, names, objectives, verifying
 from ops_commander.core.changes import (
     CHECK_AGAIN,
     Change,
@@ -112,9 +112,11 @@ def preparing(situation: Situation) -> Change | None:
     if situation.now < step.capacity_at + SETTLE:
         until = step.capacity_at + SETTLE
         return waiting(situation, "preparing", "Settling", "the proxies learn of the new pods", until=until)
-    untested = verifying.awaiting_tests(situation, "preparing")
-    if untested:
-        return untested
+    held = verifying.awaiting_tests(situation, "preparing") or consensus.awaiting_quorum(
+        situation, "preparing", situation.step_spec
+    )
+    if held:
+        return held
     if situation.snapshot.spec.paused:
         message = f"pods for {step.name} are Ready, held before it by spec.paused"
         return waiting(situation, "preparing", "Paused", message, next_="spec.paused: false", every=CHECK_AGAIN)
@@ -185,6 +187,9 @@ def promoted(situation: Situation) -> Change | None:
     if order not in (deployment.id, f"{deployment.id}/{step.index}"):
         return None
     why = f"ordered by the annotation {names.PROMOTE}"
+    held = consensus.awaiting_quorum(situation, "promoted", situation.next_step)
+    if held:
+        return held
     change = _advance(situation, "promoted", why)
     return replace(change, status=change.status.model_copy(update={"handled_promote": order}))
 
@@ -211,6 +216,9 @@ def running(situation: Situation) -> Change | None:
     verdict = objectives.overall(situation.rows)
     unread = None
     if situation.snapshot.policy is not None and verdict is Verdict.PASS and situation.now >= dwelled_at:
+        held = consensus.awaiting_quorum(situation, "running", situation.next_step)
+        if held:
+            return held
         unread = verifying.awaiting_files(situation)
         if unread is None:
             return _advance(situation, "running", f"all objectives met for {format_duration(spec.min_duration)}")
@@ -244,13 +252,13 @@ def _deadline(situation: Situation) -> datetime | None:
     step = situation.step
     if step is None:
         return None
-    return (step.reached_at or step.entered_at) + situation.step_spec.max_duration
+    return (step.reached_at or step.entered_at) + situation.step_spec.max_duration + consensus.rested(situation)
 
 
 def _end_text(situation: Situation) -> str | None:
     deadline = _deadline(situation)
     policy = situation.snapshot.policy
-    if deadline is None or (policy and policy.on_deadline is OnDeadline.PAUSE):
+    if deadline is None or (policy and policy.on_deadline is OnDeadline.PAUSE) or consensus.is_open(situation):
         return None
     return f"rollback at {deadline:%H:%M:%S}"
 

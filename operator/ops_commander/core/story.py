@@ -15,7 +15,7 @@ from ops_commander.api.v1alpha1 import (
     StepState,
     Verdict,
 )
-from ops_commander.core import names, objectives, routes
+from ops_commander.core import consensus, names, objectives, routes
 from ops_commander.core.changes import Change
 from ops_commander.core.feasibility import outlook
 from ops_commander.core.rollout_risk import SHADOW_ONLY
@@ -85,6 +85,7 @@ def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
     return status.model_copy(
         update={
             "message": None,
+            **consensus.without_words(status),
             "risk": status.risk and (status.risk.verdict, status.risk.band, tuple(status.risk.vetoes)),
             "objectives": [row.model_copy(update={**quiet, "message": "", "ticks": 0}) for row in status.objectives],
             "conditions": [condition.model_copy(update={"message": ""}) for condition in status.conditions],
@@ -160,6 +161,7 @@ def _conditions(situation: Situation, change: Change, status: ModelRolloutStatus
         progressing,
         _slos_met(status),
         _traffic_synced(situation, status),
+        *consensus.condition(status),
         _rolled_back(status),
     ]
 

@@ -16,7 +16,7 @@ from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.conditions import ConditionType, merge_conditions
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
 from ops_commander.core.decide import Decision, decide
-from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
+from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.names import FINALIZER
 from ops_commander.core.snapshot import Snapshot
 from ops_commander.runtime import logs, metrics
@@ -187,5 +187,7 @@ def named(action: Action) -> str:
         return f"delete {action.kind} {action.name}"
     if isinstance(action, SetOwner):
         return f"set owner of ReplicaSet {action.name} to {'the rollout' if action.owner_references else 'nobody'}"
+    if isinstance(action, NoteVote):
+        return f"note on Vote {action.name}: {action.reason}"
     assert isinstance(action, SetFinalizers)
     return f"set finalizers {list(action.finalizers)}"
