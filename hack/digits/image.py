@@ -34,15 +34,16 @@ def _train(partial: Path) -> None:
     log, environment, venv = log_file("digits"), _index(), partial / "venv"
     uv: Path = REPOSITORY / ".venv" / "bin" / "uv"
     run([uv, "venv", "--quiet", "--python", sys.executable, venv], log=log, timeout=60, env=environment)
-    install: list[str | Path] = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", LOCK]
-    run([*install, "--python", venv / "bin" / "python"], log=log, timeout=_TIMEOUT, env=environment)
+    install: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python"]
+    run([*install, "--no-deps", "--require-hashes", "--requirement", LOCK], log=log, timeout=_TIMEOUT, env=environment)
     run([venv / "bin" / "python", HERE / "train.py", partial / "models"], log=log, timeout=_TIMEOUT)
     shutil.rmtree(venv)
 
 
 def models() -> Path:
     """The folder with v1, v2 and requests.jsonl, as train.py writes it."""
-    return Artifact("digits", "2", [HERE / "train.py", LOCK]).ensure(_train) / "models"
+    python = f"python {sys.version_info.major}.{sys.version_info.minor}"
+    return Artifact("digits", "2", [HERE / "train.py", LOCK, python]).ensure(_train) / "models"
 
 
 def requests() -> list[str]:

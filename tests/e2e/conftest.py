@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import secrets
 from collections.abc import Iterator
 
 import pytest
 from kubernetes import config
 
 from hack.demo import installed
-from tests.e2e.shop import Shop
-
-_numbers = itertools.count(1)
-_session = secrets.token_hex(2)
-"""Prometheus remembers the namespaces of earlier runs: their traffic is nobody's baseline."""
+from tests.e2e.shop import Shop, fresh_namespace
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +24,7 @@ def cluster() -> None:
 def shop(cluster: None, request: pytest.FixtureRequest) -> Iterator[Shop]:
     """A namespace of its own, with a load of 80 req/s unless the test asks for another by `rate`."""
     marker = request.node.get_closest_marker("rate")
-    made = Shop(f"shop-{_session}-{next(_numbers)}", rate=marker.args[0] if marker else 80)
+    made = Shop(fresh_namespace(), rate=marker.args[0] if marker else 80)
     made.set_up()
     try:
         yield made

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,9 @@ from hack.demo.installed import kubectl
 GATEWAY = {"name": "ops-commander", "namespace": "envoy-gateway-system"}
 GROUP, VERSION, PLURAL = "ops-commander.dev", "v1alpha1", "modelrollouts"
 LONG_CANARY = [{"canary": {"weight": 20, "minDuration": "1m", "maxDuration": "2m"}}, {"full": {}}]
+_numbers = itertools.count(1)
+_session = secrets.token_hex(2)
+"""Prometheus remembers the namespaces of earlier runs: their traffic is nobody's baseline."""
 Rollout = dict[str, Any]
 Predicate = Callable[[Rollout], bool]
 
@@ -47,12 +52,18 @@ GATEWAY_SERVICE = {
 TARGET = "http://shared-gateway.envoy-gateway-system.svc.cluster.local./v2/models/ranker/infer"
 
 
+def fresh_namespace() -> str:
+    """A name that no earlier test had."""
+    return f"shop-{_session}-{next(_numbers)}"
+
+
 @dataclass
 class Shop:
     """One test's namespace. Rollouts in it go through the shared Gateway by a host name of their own."""
 
     namespace: str
     rate: int = 80
+    name: str = installed.ROLLOUT
 
     def set_up(self) -> None:
         base = REPOSITORY / "hack" / "demo" / "manifests"
@@ -145,7 +156,7 @@ class Shop:
         return launched
 
     def rollout(self) -> Rollout:
-        return installed.rollout(self.namespace)
+        return installed.rollout(self.namespace, self.name)
 
     def wait_for(self, predicate: Predicate, what: str, seconds: float) -> Rollout:
         """The rollout at the first moment that the predicate holds, followed by a watch."""
@@ -215,7 +226,7 @@ class Shop:
 
     def annotate(self, verb: str, value: str) -> None:
         key = f"ops-commander.dev/{verb}={value}"
-        kubectl("annotate", "mro/ranker", key, "--overwrite", f"--namespace={self.namespace}")
+        kubectl("annotate", f"mro/{self.name}", key, "--overwrite", f"--namespace={self.namespace}")
 
     def inject(self, revision: str, **faults: Any) -> None:
         """Faults in every pod of a revision, from this moment on."""
@@ -232,13 +243,15 @@ class Shop:
         return [name.removeprefix("pod/") for name in names.split()]
 
     def replica_set(self, revision: str) -> dict[str, Any]:
-        name = f"replicaset/ranker-{revision}"
+        name = f"replicaset/{self.name}-{revision}"
         found: dict[str, Any] = json.loads(kubectl("get", name, f"--namespace={self.namespace}", "--output=json"))
         return found
 
-    def route_weights(self, name: str = "ranker") -> dict[str, int]:
+    def route_weights(self, name: str | None = None) -> dict[str, int]:
         """Weights by Service as the HTTPRoute has them now."""
-        route = json.loads(kubectl("get", "httproute", name, f"--namespace={self.namespace}", "--output=json"))
+        route = json.loads(
+            kubectl("get", "httproute", name or self.name, f"--namespace={self.namespace}", "--output=json")
+        )
         return {backend["name"]: backend["weight"] for backend in route["spec"]["rules"][0]["backendRefs"]}
 
     def load_stats(self) -> dict[str, Any]:
@@ -255,7 +268,7 @@ class Shop:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "recording.jsonl")
             pace = ["--interval=1s", "--scrape-interval=1s", f"--prometheus-url={prometheus_url()}"]
-            _ops_commander("record", "ranker", f"--namespace={self.namespace}", *pace, f"--output={path}")
+            _ops_commander("record", self.name, f"--namespace={self.namespace}", *pace, f"--output={path}")
             said = _ops_commander("replay", path)
         assert "\nreproduced: " in said
         return said
