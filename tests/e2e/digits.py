@@ -206,6 +206,25 @@ def pod_template(candidate: Registered) -> dict[str, Any]:
     }
 
 
+def start_alone(namespace: str, variant: str) -> str:
+    """A pod of that variant without any rollout; its name."""
+    template = pod_template(Registered(variant, MODEL, variant, ""))
+    name = f"alone-{variant}"
+    template["metadata"] = {"name": name, "namespace": namespace}
+    installed.apply({"apiVersion": "v1", "kind": "Pod", **template})
+    return name
+
+
+def answer_of(namespace: str, pod: str) -> dict[str, Any]:
+    """What the pod answers to one request with all prepared images; its tensors by name."""
+    data = [value for body in image.requests() for value in json.loads(body)["inputs"][0]["data"]]
+    tensor = {"name": "pixels", "datatype": "FP64", "shape": [len(image.requests()), 64], "data": data}
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/v2/models/{MODEL}/infer"
+    answer = json.loads(kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps({"inputs": [tensor]})))
+    assert answer["model_name"] == MODEL
+    return {output["name"]: output for output in answer["outputs"]}
+
+
 def mlflow_url() -> str:
     """Where the host reaches MLflow."""
     record = state.load(state.DEFAULT_NAME)
