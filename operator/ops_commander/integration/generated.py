@@ -1,4 +1,4 @@
-"""JSON schemas of what `preflight` and `lock-diff` read and write, for editors and for programs."""
+"""JSON schemas of what `preflight`, `lock-diff` and `plan` read and write, for editors and for programs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from pydantic import BaseModel
 
 from ops_commander.api.fields import DURATION_PATTERN
 from ops_commander.integration.dependencies.report import LockDiff
+from ops_commander.integration.handoffs.reports import Handoff
 from ops_commander.integration.manifest import CandidateManifest
+from ops_commander.integration.pending_actions import PendingActions
 from ops_commander.integration.preflight_report import PreflightReport
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _CEL: Final = "x-kubernetes-validations"
 _MODELS: Final[dict[str, tuple[type[BaseModel], Literal["validation", "serialization"]]]] = {
     "candidate_manifest_v1.json": (CandidateManifest, "validation"),
+    "handoff_v1.json": (Handoff, "validation"),
     "lock_diff_v1.json": (LockDiff, "serialization"),
+    "pending_actions.json": (PendingActions, "validation"),
     "preflight_v1.json": (PreflightReport, "serialization"),
 }
 

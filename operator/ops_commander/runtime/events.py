@@ -23,12 +23,13 @@ NOTE_LENGTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The rollout that an event is about."""
+    """The rollout or plan that an event is about."""
 
     namespace: str
     name: str
     uid: str
     resource_version: str
+    kind: str = "ModelRollout"
 
 
 class EventPoster:
@@ -78,7 +79,7 @@ class EventPoster:
             "type": "Warning" if occurrence.warning else "Normal",
             "regarding": {
                 "apiVersion": "ops-commander.dev/v1alpha1",
-                "kind": "ModelRollout",
+                "kind": subject.kind,
                 "namespace": subject.namespace,
                 "name": subject.name,
                 "uid": subject.uid,
