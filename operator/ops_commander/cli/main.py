@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "abort": ("verbs", "revert the deployment under way"),
     "promote": ("verbs", "leave the present step now"),
     "retry": ("verbs", "try the reverted deployment's revision again"),
+    "vote": ("vote", "cast a role's vote on the deployment under way, or list the votes"),
     "policy": ("policy", "print a RolloutPolicy with the shipped objectives"),
     "record": ("record", "write down what a deployment's decisions were made of"),
     "replay": ("replay", "decide a recorded deployment once more, and compare"),
@@ -23,6 +24,8 @@ COMMANDS: Final = {
     "lock-diff": ("lock_diff", "compare a candidate's dependencies with the production lock"),
     "preflight": ("preflight", "check a candidate's schema, dependencies, config, checkpoints and tests"),
     "compare": ("compare", "answer nothing, compare what stable and candidate answer to mirrored requests"),
+    "plan": ("plan", "validate, render, apply, follow or cancel a Planning Team's pending_actions.json"),
+    "verify": ("verify", "verify a version in MLflow; the operator runs it as a process of its own"),
     "crd": ("crd", "write CRDs, schemas and reference from the API models"),
 }
 """Each with its module in this package. Only that of the command given is imported: the operator carries no others."""
