@@ -52,6 +52,7 @@ POLICY: dict[str, Any] = {
     "kind": "RolloutPolicy",
     "metadata": {"name": "default"},
     "spec": {
+        "verification": "Optional",
         "objectives": [
             {"name": "errors", "ratio": {"bad": "bad_total", "total": "all_total"}, "max": 0.01},
             {"name": "latency", "quantile": {"buckets": "seconds_bucket"}, "max": 0.5},

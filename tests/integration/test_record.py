@@ -36,7 +36,8 @@ NAMESPACE = "recorded"
 SECOND = timedelta(seconds=1)
 STALE_AFTER = 7 * SECOND
 REQUESTS_PER_SECOND = 2000
-POLICY = {
+POLICY: dict[str, Any] = {
+    "verification": "Optional",
     "objectives": [
         {"name": "error-rate", "ratio": {"bad": "errors_total", "total": "requests_total"}, "max": 0.01},
         {

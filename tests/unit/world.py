@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Self
 
+from ops_commander.api.ballot import VoterRole
 from ops_commander.api.conditions import Condition, ConditionType
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import (
@@ -26,14 +27,26 @@ from ops_commander.api.v1alpha1 import (
     Outcome,
     StepState,
     StepStatus,
+    TestState,
 )
+from ops_commander.api.verification import VerificationStatus
+from ops_commander.api.vote import Vote, vote_name
 from ops_commander.core import acceptance, names
 from ops_commander.core.changes import Occurrence
 from ops_commander.core.decide import Decision, decide
-from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
+from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.question import question_of
 from ops_commander.core.samples import Reading, Sample, tick_at_or_before
-from ops_commander.core.snapshot import Check, ReplicaSetView, ServiceView, Snapshot
+from ops_commander.core.snapshot import (
+    Check,
+    ComparerView,
+    Installation,
+    JobView,
+    ReplicaSetView,
+    ServiceView,
+    Snapshot,
+    Verified,
+)
 from ops_commander.runtime.evidence import EvidenceBook
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -47,6 +60,7 @@ MOST_IMMEDIATE = 12
 POLICY = RolloutPolicySpec.model_validate(
     {
         "holdAfter": "20s",
+        "verification": "Optional",
         "objectives": [
             {
                 "name": "error-rate",
@@ -189,6 +203,16 @@ class World:
         self.gateway_up = self.metrics_up = self.series_exist = self.running = True
         self.refusal: str | None = None
         self.extra_checks: tuple[Check, ...] = ()
+        self.votes: dict[str, dict[str, Any]] = {}
+        self.installation = Installation(image="ops-commander:1")
+        self.findings: dict[str, VerificationStatus] = {}
+        """By version of the model: what verifying its files brings."""
+        self.file_problems: tuple[str, ...] | None = ()
+        """What reading them again brings; None: nothing yet."""
+        self.tests: dict[str, tuple[float, bool]] = {}
+        """By name of a test: how many seconds it takes, and whether it passes."""
+        self.jobs: dict[str, JobView] = {}
+        self.comparers: dict[str, dict[str, Any]] = {}
         self.replica_sets: dict[str, ReplicaSet] = {}
         self.services: dict[str, dict[str, Any]] = {}
         self.endpoints: dict[str, list[Pod]] = {}
@@ -245,6 +269,33 @@ class World:
     def annotate(self, key: str, value: str) -> None:
         self.annotations[key] = value
         self._touch_rollout()
+
+    def vote(self, role: VoterRole, choice: str, risk: str = "Low", concern: str = "none", **spec: Any) -> Vote:
+        """A Vote on the deployment under way, as admission would have let it in."""
+        identity = spec.pop("deployment_id", None) or self.deployment.id
+        body = {
+            "rollout": self.name,
+            "deploymentId": identity,
+            "role": role,
+            "voter": f"{role.slug}@example",
+            "vote": choice,
+            "risk": risk,
+            "concern": concern,
+            **spec,
+        }
+        version = next(self._version)
+        metadata = {
+            "name": vote_name(identity, role),
+            "namespace": self.namespace,
+            "uid": f"vote-{version}",
+            "resourceVersion": str(version),
+            "creationTimestamp": self.now.replace(microsecond=0).isoformat(),
+        }
+        cast: dict[str, Any] = {"kind": "Vote", "metadata": metadata, "spec": body}
+        assert metadata["name"] not in self.votes, "the API server takes a name once"
+        self.votes[vote_name(identity, role)] = cast
+        self.wake()
+        return Vote.model_validate(cast)
 
     def delete(self) -> None:
         self.deleted_at = self.now
@@ -396,12 +447,52 @@ class World:
             interval=TICK,
             observing_since=self.observing_since,
             stale_after=timedelta(seconds=12),
+            installation=self.installation,
+            verified=self._verified(),
+            test_jobs=dict(self.jobs),
+            comparer=self._comparer_view(),
+            votes=tuple(Vote.model_validate(item) for item in self.votes.values()),
         )
         self.book.want(key, question_of(snapshot))
         snapshot = replace(snapshot, evidence=self.book.evidence(key))
         problem = None if self.policy else "spec.policyRef.name is 'gone': expected a RolloutPolicy of that name"
         checks = acceptance.spec_checks(snapshot, problem)
         return replace(snapshot, checks=(*checks, acceptance.template_accepted(), *self.extra_checks))
+
+    def _verified(self) -> Verified | None:
+        """As runtime/verifications asks: a new version's files, or the pinned ones before a step is left."""
+        if self.spec.preflight is None:
+            return None
+        if self.status.step is not None:
+            if self.status.step.leaving_since is None or self.file_problems is None:
+                return Verified()
+            return Verified(unchanged=not self.file_problems, problems=self.file_problems)
+        found = self.findings.get(self.spec.model.label)
+        if found is None or (self.status.verification and self.status.verification.revision == found.revision):
+            return Verified()
+        return Verified(found=found)
+
+    def _comparer_view(self) -> ComparerView:
+        service = names.comparer_service_name(self.name) in self.services
+        return ComparerView(tuple(sorted(self.comparers)), service, bool(self.comparers))
+
+    def _run_job(self, manifest: dict[str, Any]) -> None:
+        """The Job controller runs a test to its end."""
+        name = manifest["metadata"]["name"]
+        assert name not in self.jobs, f"{name} is run twice"
+        told = {item["name"]: item["value"] for item in manifest["spec"]["template"]["spec"]["containers"][0]["env"]}
+        seconds, passes = self.tests[told["OPS_COMMANDER_TEST"]]
+        self.jobs[name] = JobView(name, TestState.RUNNING, started_at=self.now)
+
+        def end() -> None:
+            if name in self.jobs:
+                state = TestState.PASSED if passes else TestState.FAILED
+                message = "" if passes else "Job has reached the specified backoff limit"
+                self.jobs[name] = replace(self.jobs[name], state=state, message=message, ended_at=self.now)
+                self.wake()
+
+        self.after(seconds, end)
+        self.wake()
 
     def _view(self, item: ReplicaSet) -> ReplicaSetView:
         waiting = any(not pod.ready for pod in item.present)
@@ -484,9 +575,12 @@ class World:
     def _carry_out(self, resource_version: str, action: Action) -> None:
         if isinstance(action, Apply):
             manifest = copy.deepcopy(dict(action.manifest))
-            {"HTTPRoute": self._apply_route, "Service": self._apply_service, "ReplicaSet": self._apply_replica_set}[
-                manifest["kind"]
-            ](manifest)
+            {
+                "HTTPRoute": self._apply_route,
+                "Service": self._apply_service,
+                "ReplicaSet": self._apply_replica_set,
+                "Job": self._run_job,
+            }[manifest["kind"]](manifest)
         elif isinstance(action, Scale):
             self.replica_sets[action.name].desired = action.replicas
             self._sync_pods(self.replica_sets[action.name])
@@ -500,6 +594,11 @@ class World:
         elif isinstance(action, SetOwner):
             self.replica_sets[action.name].manifest["metadata"]["ownerReferences"] = action.owner_references
             self.wake()
+        elif isinstance(action, NoteVote):
+            said = {"counted": action.counted, "reason": action.reason, "message": action.message}
+            if action.name in self.votes and self.votes[action.name]["metadata"]["uid"] == action.uid:
+                self.votes[action.name]["status"] = said
+                self.wake()
         else:
             assert isinstance(action, SetFinalizers)
             if resource_version != self.resource_version:
@@ -526,7 +625,11 @@ class World:
             self._delete("HTTPRoute", self.route["metadata"]["name"])
 
     def _delete(self, kind: str, name: str) -> None:
-        if kind == "ReplicaSet":
+        if kind == "Job":
+            self.jobs.pop(name, None)
+        elif kind == "ReplicaSet" and name in self.comparers:
+            del self.comparers[name]
+        elif kind == "ReplicaSet":
             gone = self.replica_sets.pop(name, None)
             if gone:
                 gone.desired = 0
@@ -635,6 +738,10 @@ class World:
 
     def _apply_replica_set(self, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]
+        if names.COMPARER_OF in manifest["metadata"]["labels"]:
+            self.comparers[name] = manifest
+            self.wake()
+            return
         known = self.replica_sets.get(name)
         if known is None:
             known = self.replica_sets[name] = ReplicaSet(manifest, self.now, manifest["spec"]["replicas"])

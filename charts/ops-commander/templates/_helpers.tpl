@@ -75,7 +75,7 @@ configMap:
 {{- define "ops-commander.rules" -}}
 - apiGroups: [ops-commander.dev]
   resources: [modelrollouts]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, create, patch] # action plans create some
 - apiGroups: [ops-commander.dev]
   resources: [modelrollouts/status]
   verbs: [get, patch]
@@ -88,12 +88,27 @@ configMap:
 - apiGroups: [ops-commander.dev]
   resources: [votes/status]
   verbs: [patch]
+- apiGroups: [ops-commander.dev]
+  resources: [actionplans]
+  verbs: [get, list, watch]
+- apiGroups: [ops-commander.dev]
+  resources: [actionplans/status]
+  verbs: [get, patch]
+- apiGroups: [""]
+  resources: [podtemplates] # tests that a plan names, as ranker-smoke
+  verbs: [get]
 - apiGroups: [apps]
   resources: [replicasets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs] # tests of a candidate before any traffic
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list]
+- apiGroups: [""]
+  resources: [pods/log] # what those tests have said, kept as evidence
+  verbs: [get]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch, delete]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ops_commander.adapters import cluster_jobs
 from ops_commander.adapters.kubernetes import Invalid, KubernetesApi
 from ops_commander.api.fields import parse_time
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core import names
 from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
-from ops_commander.core.snapshot import Manifest, ReplicaSetView, ServiceView
+from ops_commander.core.snapshot import ComparerView, JobView, Manifest, ReplicaSetView, ServiceView
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,18 @@ class Surroundings:
     route: Manifest | None
     has_leftover_route: bool
     policy: Mapping[str, Any] | None = field(default=None)
+    test_jobs: Mapping[str, JobView] = field(default_factory=dict)
+    comparer: ComparerView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which objects are read besides those that every rollout has."""
+
+    route: str
+    policy: str | None = None
+    test_jobs: bool = False
+    comparer: bool = False
 
 
 class Cluster:
@@ -42,18 +55,20 @@ class Cluster:
         items = await self._api.list("ModelRollout", namespace)
         return [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items]
 
-    async def surroundings(
-        self, namespace: str, rollout: str, route_name: str, policy_name: str | None
-    ) -> Surroundings:
+    async def surroundings(self, namespace: str, rollout: str, wanted: Wanted) -> Surroundings:
         """Read all at once. Raises ApiError if any of it cannot be read: a half view decides nothing."""
         labels = {names.ROLLOUT_LABEL: rollout}
         stable, candidate = names.stable_service_name(rollout), names.candidate_service_name(rollout)
         objects = asyncio.gather(
             self._api.list("ReplicaSet", namespace, labels),
             self._api.list("Pod", namespace, labels),
-            self._api.find("HTTPRoute", namespace, route_name),
-            self._policy(namespace, policy_name),
-            self._leftover_route(namespace, rollout, route_name),
+            self._api.find("HTTPRoute", namespace, wanted.route),
+            self._policy(namespace, wanted.policy),
+            self._leftover_route(namespace, rollout, wanted.route),
+        )
+        others = asyncio.gather(
+            cluster_jobs.jobs(self._api, namespace, rollout) if wanted.test_jobs else _nothing(),
+            self._comparer(namespace, rollout) if wanted.comparer else _nothing(),
         )
         services = asyncio.gather(
             self._api.find("Service", namespace, stable),
@@ -61,7 +76,9 @@ class Cluster:
             self._api.find("Service", namespace, candidate),
             self._slices(namespace, candidate),
         )
-        (replica_sets, pods, route, policy, leftover), behind = await asyncio.gather(objects, services)
+        (replica_sets, pods, route, policy, leftover), behind, (test_jobs, comparer) = await asyncio.gather(
+            objects, services, others
+        )
         stable_view, stable_slices, candidate_view, candidate_slices = behind
         revisions = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
         return Surroundings(
@@ -71,7 +88,22 @@ class Cluster:
             route=route,
             has_leftover_route=leftover is not None,
             policy=policy,
+            test_jobs=test_jobs or {},
+            comparer=comparer,
         )
+
+    async def _comparer(self, namespace: str, rollout: str) -> ComparerView:
+        labels = {names.COMPARER_OF: rollout}
+        found, service = await asyncio.gather(
+            self._api.list("ReplicaSet", namespace, labels),
+            self._api.find("Service", namespace, names.comparer_service_name(rollout)),
+        )
+        ready = any((item.get("status") or {}).get("readyReplicas") for item in found)
+        return ComparerView(tuple(item["metadata"]["name"] for item in found), service is not None, ready)
+
+    async def test_log(self, namespace: str, job: str) -> str:
+        """What a test Job's pods have said. Raises ApiError."""
+        return await cluster_jobs.log_of(self._api, namespace, job)
 
     async def _slices(self, namespace: str, service: str) -> list[dict[str, Any]]:
         return await self._api.list("EndpointSlice", namespace, {"kubernetes.io/service-name": service})
@@ -129,6 +161,10 @@ class Cluster:
         written = await self._api.apply(manifest, subresource="status")
         version: str = written["metadata"]["resourceVersion"]
         return version
+
+
+async def _nothing() -> None:
+    return None
 
 
 def _revision(item: Mapping[str, Any]) -> str:

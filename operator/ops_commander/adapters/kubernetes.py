@@ -49,10 +49,13 @@ _PATHS = {
     "ModelRollout": ("apis/ops-commander.dev/v1alpha1", "modelrollouts"),
     "RolloutPolicy": ("apis/ops-commander.dev/v1alpha1", "rolloutpolicies"),
     "Vote": ("apis/ops-commander.dev/v1alpha1", "votes"),
-    "Whoami": ("apis/authentication.k8s.io/v1", "selfsubjectreviews"),
+    "ActionPlan": ("apis/ops-commander.dev/v1alpha1", "actionplans"),
+    "SelfSubjectReview": ("apis/authentication.k8s.io/v1", "selfsubjectreviews"),
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
+    "Job": ("apis/batch/v1", "jobs"),
     "Service": ("api/v1", "services"),
     "Pod": ("api/v1", "pods"),
+    "PodTemplate": ("api/v1", "podtemplates"),
     "EndpointSlice": ("apis/discovery.k8s.io/v1", "endpointslices"),
     "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
@@ -120,18 +123,20 @@ class KubernetesApi:
         return items
 
     async def create(
-        self, kind: str, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
+        self, kind: str, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False
     ) -> dict[str, Any]:
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {})}
         return await self._request("POST", _path(kind, namespace), query=query, body=body)
 
-    async def apply(self, manifest: Mapping[str, Any], *, subresource: str = "") -> dict[str, Any]:
+    async def apply(
+        self, manifest: Mapping[str, Any], *, subresource: str = "", manager: str = FIELD_MANAGER
+    ) -> dict[str, Any]:
         """Server-side apply; a resourceVersion in the manifest makes it an optimistic lock."""
         metadata = manifest["metadata"]
         path = _path(manifest["kind"], metadata["namespace"], metadata["name"]) + (
             f"/{subresource}" if subresource else ""
         )
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        query = {"fieldManager": manager, "force": "true"}
         return await self._request("PATCH", path, query=query, body=manifest, content_type=APPLY)
 
     async def merge(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +153,15 @@ class KubernetesApi:
         except NotFound:
             return
 
+    async def log(self, namespace: str, pod: str, container: str, *, limit: int) -> str:
+        """The last bytes of what a container has said."""
+        query = {"container": container, "limitBytes": str(8 * limit), "tailLines": "5000", "timestamps": "true"}
+        path = f"{_path('Pod', namespace, pod)}/log"
+        status, _, data = await self._exchange("GET", path, query=query, accept="*/*")
+        if status >= 400:
+            raise _KINDS.get(status, ApiError)(status, data.decode(errors="replace")[:500])
+        return data[-limit:].decode(errors="replace")
+
     async def _request(
         self,
         method: str,
@@ -157,7 +171,27 @@ class KubernetesApi:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        status, reason, data = await self._exchange(
+            method, path, query=query, body=body, content_type=content_type, accept="application/json"
+        )
+        content = _content(status, data)
+        if status >= 400:
+            message = content.get("message") or reason or "no message"
+            raise _KINDS.get(status, ApiError)(status, message)
+        return content
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[int, str, bytes]:
+        """Status, reason and body of an answer. Raises ApiError where there was none."""
+        headers = {"Accept": accept, "Content-Type": content_type}
         pairs = list((query or {}).items())
         try:
             request = await self._client.param_serialize(
@@ -167,11 +201,8 @@ class KubernetesApi:
             await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError, config.ConfigException) as error:
             raise ApiError(0, f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
-        content = _content(response.status, response.data or b"")
-        if response.status >= 400:
-            message = content.get("message") or response.reason or "no message"
-            raise _KINDS.get(response.status, ApiError)(response.status, message)
-        return content
+        data = response.data or b""
+        return response.status, response.reason or "", data if isinstance(data, bytes) else str(data).encode()
 
 
 def _content(status: int, data: bytes | str) -> dict[str, Any]:

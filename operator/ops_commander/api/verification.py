@@ -23,7 +23,8 @@ class VerifiedComponent(Resource):
     """One part of a candidate, and what was found."""
 
     name: str
-    """`schema`, `lockfile`, `config`, `checkpoints[0]`, `tests`, `evidence` or `risk`."""
+    """`identity`, `schema`, `lockfile`, `config`, `checkpoints[0]`, `tests`, `evidence` or `risk`; `files` where they
+    cannot be read."""
     verdict: Verdict
     """Safe, ShadowOnly or Reject."""
     message: str
@@ -34,7 +35,7 @@ class VerifiedFile(Resource):
     """A file of the model as it was verified; it must stay so until the deployment has ended."""
 
     path: str
-    """Path below the run's artifacts."""
+    """Path below the run's artifacts, or `runs:/<run>/<path>` for a file of another run."""
     sha256: str
     """Of all bytes."""
     size: int
@@ -89,5 +90,7 @@ class VerificationStatus(Resource):
     """Files that are pinned: read again before every step."""
     evidence: list[EvidenceFile] = []
     """Reports that were written."""
+    asked: str = ""
+    """Digest of what `spec.preflight` asked to be verified."""
     checked_at: Time
     """When."""

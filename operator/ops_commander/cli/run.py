@@ -19,6 +19,8 @@ _HELP = {
     "prometheus-config": "file with several Prometheus servers, credentials or TLS; instead of --prometheus-url",
     "scrape-interval": "how often the server at --prometheus-url scrapes",
     "mlflow-url": "MLflow tracking server in which runs are verified; empty: they are not",
+    "image": "this operator's image, from which comparers of shadow traffic run",
+    "image-pull-policy": "Always, IfNotPresent or Never, for that image",
     "namespaces": "comma-separated namespaces to serve; empty: all",
     "lease-name": "Lease for leader election",
     "lease-namespace": "namespace of the Lease",

@@ -70,7 +70,7 @@ def _files(snapshot: Snapshot) -> list[Check]:
         message = "spec.preflight reads the model's files from MLflow: start the operator with --mlflow-url"
         return [Check("model", False, "MLflowNotConfigured", message)]
     found = snapshot.verification_of(revision)
-    if found is None:
+    if found is None or found.asked != names.asked_of(preflight):
         error = snapshot.verified.error if snapshot.verified else None
         reason, message = ("NotVerifiedNow", error) if error else ("Verifying", "its files are being verified")
         return [Check("model", None, reason, message)]
@@ -210,9 +210,9 @@ def feasibility_text(row: FeasibilityStatus) -> str:
     return f"{late}: {row.advice}" if row.advice else late
 
 
-def template_refused(message: str) -> Check:
+def template_refused(place: str, message: str) -> Check:
     """The API server's own words about a pod template that it would not take."""
-    return Check("template", False, "InvalidTemplate", f"spec.template: {message}")
+    return Check("template", False, "InvalidTemplate", f"{place}: {message}")
 
 
 def template_accepted() -> Check:

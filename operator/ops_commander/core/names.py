@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from ops_commander.api.v1alpha1 import GROUP, ModelRolloutSpec
+from ops_commander.api.v1alpha1 import GROUP, ModelRolloutSpec, Preflight
 
 FIELD_MANAGER = "ops-commander"
 FINALIZER = f"{GROUP}/traffic"
@@ -43,6 +43,13 @@ def revision_of(spec: ModelRolloutSpec) -> str:
         number, index = divmod(number, len(_REVISION_ALPHABET))
         letters.append(_REVISION_ALPHABET[index])
     return "".join(letters)
+
+
+def asked_of(preflight: Preflight) -> str:
+    """Digest of what decides about a version's files; its tests run later."""
+    asked = preflight.model_dump(mode="json", include={"manifest", "manifest_sha256", "waiver"})
+    content = json.dumps([asked, bool(preflight.tests)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def replica_set_name(rollout: str, revision: str) -> str:

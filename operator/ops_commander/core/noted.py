@@ -36,7 +36,7 @@ def _verified(snapshot: Snapshot, status: ModelRolloutStatus) -> tuple[ModelRoll
 
 def _tested(snapshot: Snapshot, status: ModelRolloutStatus) -> ModelRolloutStatus:
     """The tests of a deployment under way, as their Jobs stand."""
-    if status.step is None or status.deployment is None or status.step.testing_since is None:
+    if status.deployment is None or not test_jobs.are_asked_for(status):
         return status
     deployment = status.deployment.model_copy(update={"tests": test_jobs.rows(snapshot)})
     return status.model_copy(update={"deployment": deployment})

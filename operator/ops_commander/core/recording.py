@@ -25,6 +25,7 @@ from ops_commander.api.v1alpha1 import (
     ObjectiveStatus,
     RollbackStatus,
 )
+from ops_commander.api.verification import VerificationStatus
 from ops_commander.core import names
 from ops_commander.core.objectives import target_text
 from ops_commander.core.samples import PodSamples, Sample, tick_at_or_before
@@ -100,6 +101,8 @@ class Recording(Resource):
     """`status.objectives`: a replay must come to the same rows."""
     runs: list[RecordedRun] = []
     """MLflow runs that objectives read."""
+    verification: VerificationStatus | None = None
+    """What was found of the candidate's files, which its risk is made of."""
     queries: list[str]
     """PromQL whose counters the ticks hold; series name them by their place here, from 0."""
 
@@ -204,6 +207,7 @@ def recording_of(
         rollback=rollback if rollback and rollback.deployment_id == deployment.id else None,
         objectives=rollout.status.objectives,
         runs=[RecordedRun.of(run) for run in how.runs],
+        verification=rollout.status.verification,
         queries=sorted({query for objective in policy.objectives for query in objective.queries}),
     )
     return recording, _doubts(rollout, recording)

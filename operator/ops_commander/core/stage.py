@@ -19,6 +19,7 @@ from ops_commander.api.v1alpha1 import (
     Traffic,
     TrafficStatus,
 )
+from ops_commander.api.verification import VerificationStatus
 from ops_commander.core import desired, manifests, names, routes
 from ops_commander.core.counters import LEAD_IN
 from ops_commander.core.question import Question, question_of
@@ -67,7 +68,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         traffic = Traffic(gateway_api=GatewayAPI(parent_refs=[ParentReference(name="recorded")]))
-        self._spec = self.recording.spec.model_copy(update={"traffic": traffic, "paused": False})
+        changes = {"traffic": traffic, "paused": False, "preflight": None}  # what it waited for is in the journal
+        self._spec = self.recording.spec.model_copy(update=changes)
         self._runs = {run.run_id: run.record for run in self.recording.runs}
         self.revision = names.revision_of(self._spec)
         """The candidate's here: the recorded one is a hash of more than is recorded."""
@@ -103,7 +105,12 @@ class Stage:
             deployments=self._number - 1,
             deployment=self._rejected(began) if rejected else None,
             traffic=TrafficStatus(candidate_weight=0, mirror_percent=0, wanted_since=began, confirmed_at=began),
+            verification=self._verification(),
         )
+
+    def _verification(self) -> VerificationStatus | None:
+        found = self.recording.verification
+        return found.model_copy(update={"revision": self.revision, "files": []}) if found else None
 
     def _rejected(self, began: datetime) -> DeploymentStatus:
         return DeploymentStatus(

@@ -5,13 +5,22 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops_commander.api.v1alpha1 import API_VERSION, DeploymentStatus, StepState, TestJob, TestState, TestStatus
+from ops_commander.api.v1alpha1 import (
+    API_VERSION,
+    DeploymentStatus,
+    ModelRolloutStatus,
+    StepState,
+    TestJob,
+    TestState,
+    TestStatus,
+)
 from ops_commander.core import names
-from ops_commander.core.snapshot import Manifest, Snapshot
+from ops_commander.core.snapshot import JobView, Manifest, Snapshot
 
+_NEVER = datetime.fromtimestamp(0, UTC)
 KEPT_FOR = timedelta(days=1)
 """Time after which the cluster removes a Job that has ended, with its pods and their logs."""
 ENDED = frozenset({TestState.PASSED, TestState.FAILED})
@@ -33,6 +42,8 @@ def rows(snapshot: Snapshot) -> list[TestStatus]:
     if deployment is None:
         return []
     known = {row.job: row for row in deployment.tests}
+    if snapshot.status.step is None:  # spec may ask for other tests by now
+        return [_with_log(row, snapshot.test_jobs.get(row.job)) for row in deployment.tests]
     return [_row(snapshot, test, known.get(job_name(deployment, test)), deployment) for test in tests_of(snapshot)]
 
 
@@ -42,7 +53,7 @@ def _row(snapshot: Snapshot, test: TestJob, known: TestStatus | None, deployment
     if view is None:
         return known or TestStatus(name=test.name, kind=test.kind, job=name)
     if known and known.state in ENDED:
-        return known if known.log else known.model_copy(update={"log": view.log})
+        return _with_log(known, view)
     return TestStatus(
         name=test.name,
         kind=test.kind,
@@ -53,6 +64,32 @@ def _row(snapshot: Snapshot, test: TestJob, known: TestStatus | None, deployment
         ended_at=view.ended_at,
         log=view.log,
     )
+
+
+def _with_log(row: TestStatus, view: JobView | None) -> TestStatus:
+    return row if row.log or view is None else row.model_copy(update={"log": view.log})
+
+
+def probes(snapshot: Snapshot) -> list[tuple[str, Manifest]]:
+    """What the API server is asked about the tests before anything starts, with the field it is about."""
+    nobody = DeploymentStatus(id="dry-run", revision="", model_version="", generation=0, started_at=_NEVER)
+    return [
+        (f"spec.preflight.tests[{number}].template", manifest(snapshot, nobody, test))
+        for number, test in enumerate(tests_of(snapshot))
+    ]
+
+
+def are_asked_for(status: ModelRolloutStatus) -> bool:
+    """Whether the Jobs say something that status does not hold yet."""
+    step, deployment = status.step, status.deployment
+    begun = step is not None and step.testing_since is not None and step.reached_at is None
+    return begun or (deployment is not None and any(row.log is None for row in deployment.tests))
+
+
+def keeps_logs(snapshot: Snapshot) -> bool:
+    """Whether there is a run that what tests say can be written to."""
+    deployment = snapshot.status.deployment
+    return bool(snapshot.installation.mlflow_url and deployment and deployment.run_id)
 
 
 def are_running(snapshot: Snapshot) -> bool:

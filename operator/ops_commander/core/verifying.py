@@ -31,7 +31,7 @@ def awaiting_tests(situation: Situation, rule: str) -> Change | None:
         message = "; ".join(f"test {row.name}: {row.message or 'failed'}" for row in failed)
         return begin_rollback(situation, rule, "TestFailed", message)
     until = step.testing_since + max(test.timeout for test in tests) + GRACE
-    open_ = [row for row in rows if not _is_proved(row, keeps_logs=bool(snapshot.installation.mlflow_url))]
+    open_ = [row for row in rows if not _is_proved(row, keeps_logs=test_jobs.keeps_logs(snapshot))]
     if not open_:
         return None
     said = f"{len(rows) - len(open_)} of {len(rows)} test(s) passed: {'; '.join(map(_described, open_))}"

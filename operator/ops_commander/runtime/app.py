@@ -19,7 +19,9 @@ from kubernetes.aio import client
 from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, KubernetesApi, NotFound, load_configuration
 from ops_commander.adapters.mlflow import MLflow
+from ops_commander.adapters.mlflow_artifacts import MLflowArtifacts
 from ops_commander.adapters.prometheus_servers import PrometheusServers
+from ops_commander.core.snapshot import Installation
 from ops_commander.runtime import clock, endpoints, handlers, metrics
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.evidence import EvidenceBook
@@ -27,16 +29,20 @@ from ops_commander.runtime.handlers import Rollouts
 from ops_commander.runtime.history import History
 from ops_commander.runtime.leader import Election
 from ops_commander.runtime.observer import Observer
+from ops_commander.runtime.plan_service import PlanService
 from ops_commander.runtime.poller import Poller
 from ops_commander.runtime.reconciler import Reconciler
 from ops_commander.runtime.settings import Settings
+from ops_commander.runtime.test_logs import TestLogs
+from ops_commander.runtime.verifications import FileVerifier, Verifications
+from ops_commander.runtime.verifier import Verifier
 from ops_commander.runtime.workqueue import Key, WorkQueue
 
 log = logging.getLogger(__name__)
 
 RELIST_EVERY = 300.0
 REACH_AGAIN = 2.0
-REQUIRED = ("ModelRollout", "RolloutPolicy", "HTTPRoute")
+REQUIRED = ("ModelRollout", "RolloutPolicy", "ActionPlan", "HTTPRoute")
 
 
 class PartEnded(Exception):
@@ -52,6 +58,7 @@ class Operator:
     api: KubernetesApi
     prometheus: PrometheusServers
     mlflow: MLflow | None
+    artifacts: MLflowArtifacts | None
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue()
@@ -68,6 +75,9 @@ class Operator:
             self.history,
             clock.now,
             self.settings.stale_after,
+            Verifications(self._verifier(), clock.now, self._wake),
+            TestLogs(self.cluster, self.artifacts, clock.now, self._wake),
+            Installation(self.settings.image, self.settings.image_pull_policy, self.settings.mlflow_url),
         )
         self.watching = asyncio.Event()
         self.election = Election(
@@ -81,6 +91,12 @@ class Operator:
             self.cluster, self.observer, self.events, self.queue, clock.now, self.election.holds
         )
         self.poller = Poller(self.prometheus, self.book, self.history, clock.now, self._wake)
+        self.plans = PlanService(
+            self.settings, self.api, self.prometheus, self.artifacts, self.events, self.election.holds
+        )
+
+    def _verifier(self) -> FileVerifier | None:
+        return Verifier() if self.settings.mlflow_url else None
 
     def _wake(self, key: Key) -> None:
         """Evidence goes before routine: a revert must not queue behind it."""
@@ -110,6 +126,7 @@ class Operator:
 
     async def _watch(self) -> None:
         registry = handlers.registry(self.rollouts, self.queue.add, lambda: clock.now().timestamp())
+        handlers.watch_plans(registry, self.plans.queue.add)
         handlers.log_in(registry, self.configuration)
         await handlers.watch(registry, self.settings.namespaces, self.settings.identity, self.watching)
 
@@ -122,6 +139,7 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.poller.run())
             group.create_task(self._relist())
+            group.create_task(self.plans.run())
             for _ in range(self.settings.workers):
                 group.create_task(self.reconciler.work())
 
@@ -153,13 +171,15 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     configuration = await load_configuration(settings.kubeconfig or None)
     prometheus = _servers(settings)
     mlflow = MLflow(settings.mlflow_url) if settings.mlflow_url else None
+    artifacts = MLflowArtifacts(settings.mlflow_url) if settings.mlflow_url else None
     async with KubernetesApi(configuration) as api:
         try:
-            yield Operator(settings, configuration, api, prometheus, mlflow)
+            yield Operator(settings, configuration, api, prometheus, mlflow, artifacts)
         finally:
             prometheus.close()
-            if mlflow:
-                await mlflow.close()
+            for server in (mlflow, artifacts):
+                if server:
+                    await server.close()
 
 
 def _servers(settings: Settings) -> PrometheusServers:

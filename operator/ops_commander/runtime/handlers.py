@@ -16,6 +16,7 @@ from kubernetes.aio import client
 
 from ops_commander.api.v1alpha1 import GROUP, VERSION
 from ops_commander.core.names import ROLLOUT_LABEL
+from ops_commander.core.plans.naming import BY_PLAN
 from ops_commander.runtime import metrics
 from ops_commander.runtime.workqueue import Key
 
@@ -52,7 +53,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True
     chosen.watching.reconnect_backoff = 0.5
     chosen.watching.chunk_size = 500
-    for kind in ("replicasets", "services"):
+    for kind in ("replicasets", "services", "jobs"):
         chosen.watching.label_selectors[kind] = ROLLOUT_LABEL  # at the server: the cluster has many more of them
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 5
@@ -106,6 +107,7 @@ def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable
 
     @kopf.on.event("apps", "v1", "replicasets", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
     @kopf.on.event("", "v1", "services", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
+    @kopf.on.event("batch", "v1", "jobs", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
     async def object_changed(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
         metrics.last_watch_event.set(clock())
         key = (namespace or "", labels[ROLLOUT_LABEL])
@@ -120,6 +122,18 @@ def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable
             enqueue(key)
 
     return watched
+
+
+def watch_plans(watched: kopf.OperatorRegistry, enqueue: Callable[[Key], None]) -> None:
+    """Watches of action plans, and of the rollouts that they have brought a version to."""
+
+    @kopf.on.event(GROUP, VERSION, "actionplans", registry=watched)
+    async def plan_changed(namespace: str | None, name: str, **_: Any) -> None:
+        enqueue((namespace or "", name))
+
+    @kopf.on.event(GROUP, VERSION, "modelrollouts", annotations={BY_PLAN: kopf.PRESENT}, registry=watched)
+    async def plans_rollout_changed(namespace: str | None, annotations: Mapping[str, str], **_: Any) -> None:
+        enqueue((namespace or "", annotations[BY_PLAN]))
 
 
 def log_in(registered: kopf.OperatorRegistry, configuration: client.Configuration) -> None:

@@ -11,18 +11,20 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from ops_commander.adapters.cluster import Cluster, Surroundings
+from ops_commander.adapters.cluster import Cluster, Surroundings, Wanted
 from ops_commander.adapters.kubernetes import ApiError, Invalid
 from ops_commander.adapters.mlflow import RunUnreadable
 from ops_commander.adapters.prometheus import QueryError
 from ops_commander.api.fields import parse_time
 from ops_commander.api.policy import DEFAULT_POLICY, RolloutPolicy, RolloutPolicySpec
 from ops_commander.api.v1alpha1 import ModelRollout
-from ops_commander.core import acceptance, manifests, names, presets, promql
+from ops_commander.core import acceptance, comparers, manifests, names, presets, promql, test_jobs
 from ops_commander.core.question import owner_of_revision, question_of
-from ops_commander.core.snapshot import Baseline, Check, RunRecord, Snapshot
+from ops_commander.core.snapshot import Baseline, Check, Installation, JobView, RunRecord, Snapshot
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History, MetricSource
+from ops_commander.runtime.test_logs import TestLogs
+from ops_commander.runtime.verifications import Verifications
 from ops_commander.runtime.workqueue import Key
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,9 @@ class Observer:
     history: History
     clock: Callable[[], datetime]
     stale_after: timedelta
+    verifications: Verifications
+    test_logs: TestLogs
+    installation: Installation
     _checked: dict[tuple[str, str], _Remembered] = field(default_factory=dict)
     _baselines: dict[tuple[str, str], _Read[Baseline]] = field(default_factory=dict)
     _runs: dict[RunKey, _Read[RunRecord]] = field(default_factory=dict)
@@ -88,10 +93,7 @@ class Observer:
         metadata = rollout.metadata
         key: Key = (metadata["namespace"], metadata["name"])
         spec = rollout.spec
-        reference = spec.traffic.gateway_api.http_route_ref
-        around = await self.cluster.surroundings(
-            *key, reference.name if reference else key[1], spec.policy_ref.name if spec.policy_ref else None
-        )
+        around = await self.cluster.surroundings(*key, _wanted(rollout))
         source = self.sources.server_for(key[0])
         labels = source.labels if source else promql.DEFAULT_LABELS
         policy, problem = _policy_of(rollout, around, labels)
@@ -112,6 +114,8 @@ class Observer:
             candidate_service=around.candidate_service,
             route=around.route,
             has_leftover_route=around.has_leftover_route,
+            comparer=around.comparer,
+            installation=self.installation,
             interval=self.book.interval,
             observing_since=self.book.since,
             stale_after=self.stale_after,
@@ -119,12 +123,22 @@ class Observer:
         self._ask(key, snapshot)
         snapshot = replace(
             snapshot,
+            verified=self.verifications.of(key, snapshot),
+            test_jobs=self._test_jobs(key, snapshot, around),
             evidence=self.book.evidence(key),
             runs=await self._read_runs(snapshot),
             baseline=await self._baseline(snapshot),
         )
         checks = acceptance.spec_checks(snapshot, problem)
         return replace(snapshot, checks=(*checks, *await self._costly_checks(snapshot)))
+
+    def _test_jobs(self, key: Key, snapshot: Snapshot, around: Surroundings) -> Mapping[str, JobView]:
+        deployment = snapshot.status.deployment
+        if deployment is None:
+            return {}
+        folder = comparers.evidence_path(deployment.id)
+        mine = {name: view for name, view in around.test_jobs.items() if name.startswith(f"{deployment.id}-")}
+        return self.test_logs.with_logs(key, mine, folder, deployment.run_id)
 
     def _ask(self, key: Key, snapshot: Snapshot) -> None:
         """From the moment that a split is live its evidence is followed."""
@@ -200,17 +214,21 @@ class Observer:
         now = self.clock()
         if known and (known.until is None or now < known.until):
             return known.checks
-        checks = (await self._dry_run(snapshot, revision), *await self._verify_run(snapshot))
+        checks = (
+            await self._dry_run(manifests.replica_set(snapshot, revision, 0, "dry-run"), "spec.template"),
+            *[await self._dry_run(manifest, place) for place, manifest in test_jobs.probes(snapshot)],
+            *await self._verify_run(snapshot),
+        )
         lasting = all(check.passed for check in checks)
         _forget_some(self._checked)
         self._checked[(snapshot.uid, revision)] = _Remembered(checks, None if lasting else now + ASK_AGAIN)
         return checks
 
-    async def _dry_run(self, snapshot: Snapshot, revision: str) -> Check:
+    async def _dry_run(self, manifest: Mapping[str, Any], place: str) -> Check:
         try:
-            await self.cluster.dry_run(manifests.replica_set(snapshot, revision, 0, "dry-run"))
+            await self.cluster.dry_run(manifest)
         except Invalid as error:
-            return acceptance.template_refused(error.message)
+            return acceptance.template_refused(place, error.message)
         except ApiError as error:
             return acceptance.template_unknown(str(error))
         return acceptance.template_accepted()
@@ -223,6 +241,19 @@ class Observer:
 
     def forget(self, key: Key) -> None:
         self.book.forget(key)
+
+
+def _wanted(rollout: ModelRollout) -> Wanted:
+    """What is read besides the objects that every rollout has: only what says something now."""
+    spec, status, metadata = rollout.spec, rollout.status, rollout.metadata
+    reference = spec.traffic.gateway_api.http_route_ref
+    compares = any(step.comparison for step in spec.steps)
+    return Wanted(
+        route=reference.name if reference else metadata["name"],
+        policy=spec.policy_ref.name if spec.policy_ref else None,
+        test_jobs=test_jobs.are_asked_for(status) or bool(spec.preflight and spec.preflight.tests and status.step),
+        comparer=compares or bool(status.traffic and status.traffic.compare_percent),
+    )
 
 
 def _policy_of(

@@ -20,6 +20,9 @@ class Settings:
     """Of the server at `prometheus_url`."""
     mlflow_url: str = ""
     """Empty: runs are not verified."""
+    image: str = ""
+    """The operator's own image, which comparers run from; empty: answers cannot be compared."""
+    image_pull_policy: str = "IfNotPresent"
     namespaces: tuple[str, ...] = ()
     """Empty: all namespaces."""
     lease_name: str = "ops-commander"

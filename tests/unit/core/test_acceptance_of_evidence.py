@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops_commander.api.policy import DEFAULT_POLICY, Objective, OnInfeasible, RolloutPolicySpec
+from ops_commander.api.policy import DEFAULT_POLICY, Objective, OnInfeasible, RolloutPolicySpec, Verification
 from ops_commander.api.v1alpha1 import (
     BaselineStatus,
     ModelRolloutSpec,
@@ -46,6 +46,7 @@ OLD = RunRecord("r1", {"compliance_at_1": 0.7, "compliance_at_1_samples": 20_000
 
 
 def policy(*objectives: Objective, **fields: Any) -> RolloutPolicySpec:
+    fields = {"verification": Verification.OPTIONAL, **fields}
     return POLICY.model_copy(update={"objectives": list(objectives), **fields})
 
 
@@ -98,7 +99,6 @@ def test_a_candidate_whose_run_proves_it_may_start() -> None:
         ({"compliance_at_1": 0.6}, "compliance"),
         ({"improvement/b": -0.2, "improvement_low/b": -0.3, "improvement_high/b": -0.1}, "improvement"),
         ({"accuracy_without_vision": 0.8}, "ablation-drop"),
-        ({"integration_risk": 0.6}, "integration-risk"),
     ],
 )
 def test_a_breach_in_a_run_is_known_before_any_traffic(metrics: dict[str, float], name: str) -> None:

@@ -14,6 +14,11 @@ from ops_commander.core.run_objectives import Runs
 from ops_commander.core.snapshot import RunRecord
 
 POLICY = {objective.name: objective for objective in DEFAULT_POLICY.objectives if objective.run}
+POLICY["integration-risk"] = Objective(
+    name="integration-risk",
+    run=RunMeasure(metric="integration_risk", exact=True, artifact="integration/risk.json"),
+    max=0.6,
+)
 COMPLIANCE, IMPROVEMENT, ABLATION, CORRELATION, RISK = (
     POLICY[name] for name in ("compliance", "improvement", "ablation-drop", "score-correlation", "integration-risk")
 )

@@ -24,10 +24,12 @@ from ops_commander.api.v1alpha1 import (
 from ops_commander.core import names
 from ops_commander.core.promql import DEFAULT_LABELS, PodLabels
 from ops_commander.core.samples import Reading, Sample, owner_of
-from ops_commander.core.snapshot import Check, RunRecord, Snapshot
+from ops_commander.core.snapshot import Check, Installation, RunRecord, Snapshot
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History
 from ops_commander.runtime.observer import ASK_AGAIN, KNOWN_FOR, Observer
+from ops_commander.runtime.test_logs import TestLogs
+from ops_commander.runtime.verifications import Verifications
 from tests.unit import virtual
 from tests.unit.virtual import START
 from tests.unit.world import rollout
@@ -40,6 +42,7 @@ POLICY = {
     "kind": "RolloutPolicy",
     "metadata": {"name": "strict"},
     "spec": {
+        "verification": "Optional",
         "objectives": [
             {"name": "errors", "ratio": {"bad": "bad", "total": "all"}, "max": 0.01},
             {"name": "risk", "run": {"metric": "risk", "exact": True, "artifact": "risk.json"}, "max": 0.6},
@@ -76,7 +79,7 @@ class Objects:
     def __init__(self) -> None:
         self.dry_runs = 0
 
-    async def surroundings(self, *_: str | None) -> Surroundings:
+    async def surroundings(self, *_: object) -> Surroundings:
         return Surroundings({}, None, None, None, False, POLICY)
 
     async def dry_run(self, _: Any) -> None:
@@ -166,6 +169,9 @@ def scene(*, has_server: bool = True, has_registry: bool = True) -> Scene:
         History(TICK),
         virtual.wall_clock,
         timedelta(seconds=20),
+        Verifications(None, virtual.wall_clock, lambda _: None),
+        TestLogs(cast(Cluster, objects), None, virtual.wall_clock, lambda _: None),
+        Installation(),
     )
     return Scene(observer, objects, registry, server)
 

@@ -145,7 +145,7 @@ def test_a_policy_is_the_named_one_or_the_operators_own(good: Recorded) -> None:
     document = {"metadata": {}, "spec": POLICY.model_dump(mode="json", by_alias=True, exclude_none=True)}
 
     assert policy_of(named, document) == POLICY
-    assert [item.name for item in policy_of(good.rollout(), None).objectives][-1] == "throughput"
+    assert [item.name for item in policy_of(good.rollout(), None).objectives][-1] == "integration-risk"
     with pytest.raises(RecordingProblem, match=r"^spec.policyRef.name is 'p': expected a RolloutPolicy of that name$"):
         policy_of(named, None)
     assert isinstance(good.recording(), Recording)
