@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="shadow",
         help="the least verdict for exit code 0 (default: shadow)",
     )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="other/candidate_manifest.yaml",
+        help="manifest of the version that serves: its candidate schema and lock are the baseline",
+    )
     parser.add_argument("--downloads", type=Path, metavar="DIR", help="where files named by URI were fetched to")
     parser.add_argument(
         "--platform",
@@ -45,7 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _handle(arguments: argparse.Namespace) -> int:
-    settings = preflight.Settings(clock.now(), arguments.platform, arguments.downloads)
+    other = arguments.baseline
+    settings = preflight.Settings(
+        clock.now(),
+        arguments.platform,
+        baseline=preflight.Baseline(other, str(other)) if other else None,
+        downloads=arguments.downloads,
+    )
     try:
         report = preflight.run(arguments.manifest, settings)
         lock_diff.write(_FORMATS[arguments.format](report), arguments.output)

@@ -175,17 +175,20 @@ class CandidateManifest(Strict):
     """Config of the candidate."""
     checkpoints: Annotated[list[Checkpoint], Field(min_length=1, max_length=1000)]
     """All files with weights."""
-    tests: Annotated[list[Test], Field(min_length=1, max_length=1000)]
-    """Tests that were run on this candidate: without one it goes nowhere."""
+    tests: Annotated[list[Test], Field(max_length=1000)] = Field(default_factory=list)
+    """Tests that were run on this candidate: without one it goes nowhere, unless Jobs of the cluster test it."""
     evidence: Annotated[list[Evidence], Field(max_length=1000)] = Field(default_factory=list)
     """What else speaks for it."""
     measured: Measured = Field(default_factory=Measured)
     """What was measured before."""
 
 
-def read_manifest(path: Path) -> tuple[CandidateManifest, Document, str]:
-    """The manifest, where each of its values stands, and the sha256 of its bytes. Raises BadInput."""
-    text = read_text(path, MAX_BYTES)
+def read_manifest(path: Path, name: str | None = None) -> tuple[CandidateManifest, Document, str]:
+    """The manifest, where each of its values stands, and the sha256 of its bytes; `name` is what messages call it.
+
+    Raises BadInput.
+    """
+    text = read_text(path, MAX_BYTES, name)
     document = load_yaml(text.text, text.file)
     if not isinstance(document.value, dict):
         raise BadInput(text.file, document.position(()), "is no mapping", f"the fields {_names()}")
@@ -196,9 +199,9 @@ def read_manifest(path: Path) -> tuple[CandidateManifest, Document, str]:
     return manifest, document, text.sha256
 
 
-def resolve(path: Path, document: Document, place: Place, reference: str) -> Path:
+def resolve(path: Path, document: Document, place: Place, reference: str, name: str | None = None) -> Path:
     """The file that the manifest names. Raises BadInput where it is not in the manifest's folder."""
-    return inside(path.parent, reference, str(path), document.position(place))
+    return inside(path.parent, reference, name or str(path), document.position(place))
 
 
 def _names() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ops_commander.api.risk import Part, Verdict
+from ops_commander.api.verification import Waiver
 from ops_commander.core import risk
 from ops_commander.core.risk import Veto
 from ops_commander.integration import manifest as manifests
@@ -36,6 +37,7 @@ from ops_commander.integration.manifest import CandidateManifest, Checkpoint
 from ops_commander.integration.preflight_report import Component, Identity, PreflightReport, RiskPart, RiskReport
 from ops_commander.integration.schema import ApiSchemaDiff
 
+BREAKING: Final = "SchemaBreaking"
 _MAX_CONFIG: Final = 16 * 1024 * 1024
 _RECORDED: Final = {
     "transformers_version": "transformers",
@@ -46,13 +48,36 @@ _RECORDED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Baseline:
+    """The manifest of the version that serves: what it ships as a candidate is what callers and images now have."""
+
+    manifest: Path
+    name: str
+    """What messages call it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What does not come from the manifest."""
 
     now: datetime
     platform: Platform = field(default_factory=Platform)
+    name: str | None = None
+    """What messages call the manifest; None: its path."""
+    baseline: Baseline | None = None
+    """Compared with instead of `schema.baseline` and `lockfile.production`."""
+    baseline_note: str = ""
+    """Why the manifest's own baseline is taken, where one of another manifest was looked for."""
     downloads: Path | None = None
     """Where files lie that the manifest names by URI, each under the last part of it."""
+    fetched: Mapping[str, Path] = field(default_factory=dict)
+    """Files that were fetched, by their URI."""
+    absent: Mapping[str, Veto] = field(default_factory=dict)
+    """Why a file is not here, by the path or URI that the manifest names."""
+    waiver: Waiver | None = None
+    """Breaking changes of the API are no veto for this version."""
+    tests_elsewhere: bool = False
+    """A manifest without tests is taken: something else tests the candidate."""
     weights: risk.Weights = field(default_factory=risk.Weights)
     bands: risk.Bands = field(default_factory=risk.Bands)
 
@@ -65,15 +90,25 @@ class _Found:
     vetoes: tuple[Veto, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Files that the candidate's are compared with, each with what messages call it, and whose they are."""
+
+    schema: tuple[Path, str]
+    lock: tuple[Path, str]
+    said: str
+
+
 def run(path: Path, settings: Settings) -> PreflightReport:
     """Raises BadInput where the manifest, or a schema, lock or config that it names, cannot be read."""
-    manifest, document, checksum = manifests.read_manifest(path)
+    manifest, document, checksum = manifests.read_manifest(path, settings.name)
     return _Preflight(path, manifest, document, settings).report(checksum)
 
 
 class _Preflight:
     def __init__(self, path: Path, manifest: CandidateManifest, document: Document, settings: Settings) -> None:
         self.path, self.manifest, self.document, self.settings = path, manifest, document, settings
+        self.compared = self._own_baseline() if settings.baseline is None else _other_baseline(settings.baseline)
 
     def report(self, checksum: str) -> PreflightReport:
         config, recorded = self._config()
@@ -92,7 +127,7 @@ class _Preflight:
         components = [*(each.component for each in found), self._risk_component(total)]
         return PreflightReport(
             model=Identity(**self.manifest.model.model_dump()),
-            manifest=str(self.path),
+            manifest=self.settings.name or str(self.path),
             manifest_sha256=checksum,
             checked_at=self.settings.now,
             verdict=risk.worst(each.verdict for each in components),
@@ -104,16 +139,22 @@ class _Preflight:
         )
 
     def _file(self, place: Place, reference: str) -> Path:
-        return manifests.resolve(self.path, self.document, place, reference)
+        return manifests.resolve(self.path, self.document, place, reference, self.settings.name)
+
+    def _own_baseline(self) -> _Compared:
+        schemas, locks, note = self.manifest.schemas, self.manifest.lockfile, self.settings.baseline_note
+        return _Compared(
+            (self._file(("schema", "baseline"), schemas.baseline), schemas.baseline),
+            (self._file(("lockfile", "production"), locks.production), locks.production),
+            f"the baseline is what the manifest names{f': {note}' if note else ''}",
+        )
 
     # Schema.
 
     def _schema_diff(self) -> ApiSchemaDiff:
-        pair = self.manifest.schemas
-        files = [
-            (reference, read_bytes(self._file(("schema", key), reference), schema.MAX_BYTES, reference))
-            for key, reference in (("baseline", pair.baseline), ("candidate", pair.candidate))
-        ]
+        name = self.manifest.schemas.candidate
+        sides = [self.compared.schema, (self._file(("schema", "candidate"), name), name)]
+        files = [(name, read_bytes(path, schema.MAX_BYTES, name)) for path, name in sides]
         try:
             return schema.compare_files(files[0], files[1])
         except schema.Failed as error:
@@ -124,15 +165,26 @@ class _Preflight:
         reasons = [f"S = {diff.schema_drift:.4f}: {len(diff.changes)} changes"]
         reasons += [f"{_change(each)} ({each.severity:g})" for each in diff.changes[:20]]
         breaking = [each for each in diff.changes if each.severity >= 1]
-        vetoes = [Veto("SchemaBreaking", _change(each)) for each in breaking]
+        vetoes = [Veto(BREAKING, _change(each)) for each in breaking]
+        reasons.append(self.compared.said)
+        if breaking and (waived := self._waived()):
+            reasons.append(waived)
+            vetoes = []
         return self._judged("schema", vetoes, reasons, self._is_low(diff.schema_drift))
+
+    def _waived(self) -> str | None:
+        waiver, version = self.settings.waiver, self.manifest.model.version
+        if waiver is None or waiver.version != version:
+            return None
+        return f"breaking changes are waived for version {version}: {waiver.reason}"
 
     # Dependencies.
 
     def _lock_diff(self) -> tuple[LockDiff, Lock]:
-        pair, platform = self.manifest.lockfile, self.settings.platform
-        production = read_lock(self._file(("lockfile", "production"), pair.production), platform, pair.production)
-        candidate = read_lock(self._file(("lockfile", "candidate"), pair.candidate), platform, pair.candidate)
+        name, platform = self.manifest.lockfile.candidate, self.settings.platform
+        path, production_name = self.compared.lock
+        production = read_lock(path, platform, production_name)
+        candidate = read_lock(self._file(("lockfile", "candidate"), name), platform, name)
         return diff_locks(production, candidate, platform), candidate
 
     def _lockfile(self, diff: LockDiff, lock: Lock, recorded: dict[str, str]) -> _Found:
@@ -141,7 +193,7 @@ class _Preflight:
         warnings = [f"{each.kind}: {each.message}" for each in conflicts if each.severity is not Severity.VETO]
         reasons = [f"D = {diff.mismatch:.4f}: {len(diff.changed)} packages differ"]
         reasons += [f"{each.change}: {each.name}: {each.reason}" for each in diff.changed[:20]]
-        reasons += warnings + [f"note: {note}" for note in diff.candidate.notes]
+        reasons += [self.compared.said, *warnings, *(f"note: {note}" for note in diff.candidate.notes)]
         return self._judged("lockfile", vetoes, reasons, self._is_low(diff.mismatch) and not warnings)
 
     # Config.
@@ -168,6 +220,9 @@ class _Preflight:
         listed = {each.path for each in self.manifest.checkpoints if each.path}
         for index, checkpoint in enumerate(self.manifest.checkpoints):
             name = f"checkpoints[{index}]"
+            if absent := self.settings.absent.get(checkpoint.name):
+                yield self._judged(name, [absent], [], False), None
+                continue
             path = self._located(checkpoint, ("checkpoints", index))
             if path is None:
                 message = f"{checkpoint.name} is not here: expected a copy of it in the folder of downloads"
@@ -183,6 +238,8 @@ class _Preflight:
     def _located(self, reference: Checkpoint | manifests.Evidence, place: Place) -> Path | None:
         if reference.path:
             return self._file((*place, "path"), reference.path)
+        if fetched := self.settings.fetched.get(reference.uri or ""):
+            return fetched
         folder, file = self.settings.downloads, (reference.uri or "").split("#")[0].split("?")[0].rsplit("/", 1)[-1]
         if folder is None or file in ("", ".", ".."):
             return None
@@ -216,18 +273,25 @@ class _Preflight:
 
     def _tests(self) -> _Found:
         tests = self.manifest.tests
+        if not tests and not self.settings.tests_elsewhere:
+            said = "the manifest names no test: expected at least one, that passed"
+            return self._judged("tests", [Veto("NoTests", said)], [], False)
         vetoes = [Veto("TestFailed", f"{each.name} did not pass") for each in tests if not each.passed]
         for index, test in enumerate(tests):
             if test.evidence:
                 path = self._file(("tests", index, "evidence"), test.evidence)
                 vetoes += self._verified(path, test.evidence, Policy(sha256=test.sha256), "TestEvidence")
         passed = sum(each.passed for each in tests)
-        return self._judged("tests", vetoes, [f"{passed} of {len(tests)} passed"], True)
+        elsewhere = ["Jobs test it before any traffic"] if self.settings.tests_elsewhere else []
+        return self._judged("tests", vetoes, [f"{passed} of {len(tests)} passed", *elsewhere], True)
 
     def _evidence(self) -> _Found:
         vetoes: list[Veto] = []
         unseen = []
         for index, each in enumerate(self.manifest.evidence):
+            if absent := self.settings.absent.get(each.name):
+                vetoes.append(absent)
+                continue
             path = self._located(each, ("evidence", index))
             if path is None:
                 unseen.append(f"{each.name} @ {each.run_id} was not looked at: it is not here")
@@ -241,6 +305,8 @@ class _Preflight:
 
     def _verified(self, path: Path, name: str, policy: Policy, kind: str) -> list[Veto]:
         """It exists, and is what and as young as was said; what it holds is not judged."""
+        if absent := self.settings.absent.get(name):
+            return [absent]
         try:
             report = describe(path, policy, now=self.settings.now, name=name)
         except BadInput as error:
@@ -282,6 +348,18 @@ class _Preflight:
         verdict = Verdict.REJECT if vetoes else Verdict.SAFE if is_safe else Verdict.SHADOW_ONLY
         said = [f"{veto.kind}: {veto.message}" for veto in vetoes]
         return _Found(Component(name=name, verdict=verdict, reasons=reasons, vetoes=said), tuple(vetoes))
+
+
+def _other_baseline(baseline: Baseline) -> _Compared:
+    """Files of another manifest. Raises BadInput, whose file is called `… of` the baseline."""
+    manifest, document, _ = manifests.read_manifest(baseline.manifest, baseline.name)
+
+    def file(section: str, reference: str) -> tuple[Path, str]:
+        path = manifests.resolve(baseline.manifest, document, (section, "candidate"), reference, baseline.name)
+        return path, f"{reference} of {baseline.name}"
+
+    schemas, lock = file("schema", manifest.schemas.candidate), file("lockfile", manifest.lockfile.candidate)
+    return _Compared(schemas, lock, f"the baseline is what {baseline.name} ships")
 
 
 def _change(change: Any) -> str:

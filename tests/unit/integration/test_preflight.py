@@ -312,7 +312,8 @@ def execute(*flags: str) -> int:
         (lambda it: it.manifest.pop("measured"), (), 0),
         (lambda it: it.manifest.pop("measured"), ("--require=safe",), 1),
         (lambda it: it.set("tests", passed=False), (), 1),
-        (lambda it: it.manifest.pop("tests"), (), 2),
+        (lambda it: it.manifest.pop("tests"), (), 1),
+        (lambda it: it.manifest.pop("config"), (), 2),
     ],
 )
 def test_exit_codes(
