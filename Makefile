@@ -48,7 +48,7 @@ generated: tools ## CRDs, schemas, reference and install.yaml are as generated
 unit: tools ## unit tests
 	@$(PYTHON) -m pytest tests/unit
 
-integration: binaries ## tests with a real kube-apiserver and a real Prometheus
+integration: binaries ## tests with a real kube-apiserver, a real Prometheus and a real MLflow
 	@$(PYTHON) -m pytest tests/integration
 
 e2e: setup ## tests in the kind cluster; KEEP=1 keeps the cluster
@@ -61,7 +61,7 @@ bench: setup ## how fast and frugal the operator is; SIZES="1 10 100 200", PER_N
 tools: setup # kubectl and helm
 	@$(PYTHON) -c "from hack.cluster import packages; packages.ensure_command_line_tools()"
 
-binaries: setup # kube-apiserver, etcd, prometheus, kubectl, helm
+binaries: setup # kube-apiserver, etcd, prometheus, kubectl, helm, MLflow's server
 	@$(CLUSTER) binaries > /dev/null
 
 cluster: setup ## the cluster with Envoy Gateway, Prometheus, MLflow and the operator

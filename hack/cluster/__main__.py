@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from hack.cluster import addons, engine, images, kind, loading, packages, source, state
+from hack.cluster import addons, engine, images, kind, loading, mlflow_server, packages, source, state
 from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say, step
 from hack.cluster.workspace import bin_folder, cache, exclusive, remove_tree
@@ -71,6 +71,7 @@ def _purge(others: bool) -> None:
 
 def _binaries(_: argparse.Namespace) -> None:
     packages.ensure_test_programs()
+    mlflow_server.mlflow_python()
     print(bin_folder())
 
 
