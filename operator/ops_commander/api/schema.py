@@ -10,10 +10,12 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from ops_commander.api.action_plan import PLAN_NAME_RULE, ActionPlan
 from ops_commander.api.cel import rule, rules
 from ops_commander.api.fields import Resource, format_duration
 from ops_commander.api.policy import RolloutPolicy
 from ops_commander.api.v1alpha1 import GROUP, VERSION, ModelRollout
+from ops_commander.api.vote import NAME_RULE, Vote
 
 Schema = dict[str, Any]
 RULES: Final = "x-kubernetes-validations"
@@ -114,7 +116,42 @@ MODEL_ROLLOUT: Final = Kind(
     rules=(_SHORT_NAME,),
 )
 ROLLOUT_POLICY: Final = Kind(model=RolloutPolicy, plural="rolloutpolicies", short="rpol", columns=(_AGE,))
-KINDS: Final = (MODEL_ROLLOUT, ROLLOUT_POLICY)
+VOTE: Final = Kind(
+    model=Vote,
+    plural="votes",
+    short="rvote",
+    columns=(
+        Column("Rollout", ".spec.rollout"),
+        Column("Role", ".spec.role"),
+        Column("Vote", ".spec.vote"),
+        Column("Risk", ".spec.risk"),
+        Column("Counted", ".status.counted", "boolean"),
+        Column("Reason", ".status.reason"),
+        Column("Concern", ".spec.concern"),
+        _AGE,
+        Column("Voter", ".spec.voter", priority=1),
+        Column("Deployment", ".spec.deploymentId", priority=1),
+    ),
+    rules=(NAME_RULE,),
+)
+ACTION_PLAN: Final = Kind(
+    model=ActionPlan,
+    plural="actionplans",
+    short="aplan",
+    columns=(
+        Column("Phase", ".status.phase"),
+        Column("Done", ".status.progress"),
+        Column("Failed", ".status.counts.failed", "integer"),
+        Column("Current", ".status.current"),
+        Column("Expected", ".status.expectedCompletion", priority=1),
+        _AGE,
+        Column("Meeting", ".spec.meetingId", priority=1),
+        Column("Source", ".spec.source", priority=1),
+        Column("Message", ".status.message", priority=1),
+    ),
+    rules=(PLAN_NAME_RULE,),
+)
+KINDS: Final = (MODEL_ROLLOUT, ROLLOUT_POLICY, VOTE, ACTION_PLAN)
 
 
 def manifest(kind: Kind) -> dict[str, Any]:
