@@ -5,6 +5,7 @@ python3 -m hack.digits.image    build the image, and load it where there is a cl
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -63,8 +64,9 @@ def _context() -> Path:
     return folder
 
 
+@functools.cache
 def ensure_image() -> None:
-    """Build the image unless nothing has changed, and load it where there is a cluster."""
+    """Build the image unless nothing has changed, and load it where there is a cluster; once a process."""
     with exclusive("digits"):
         context = _context()
     load = ["--load"] if state.load(state.DEFAULT_NAME) else []

@@ -9,6 +9,7 @@ import pytest
 from kubernetes import config
 
 from hack.demo import installed
+from tests.e2e.digits import DigitsShop
 from tests.e2e.shop import Shop, fresh_namespace
 
 
@@ -31,5 +32,19 @@ def shop(cluster: None, request: pytest.FixtureRequest) -> Iterator[Shop]:
     finally:
         if request.session.testsfailed:
             print(installed.kubectl("describe", "mro", f"--namespace={made.namespace}")[-6000:])
+            print(installed.operator_log(60))
+        made.tear_down()
+
+
+@pytest.fixture
+def digits(cluster: None, request: pytest.FixtureRequest) -> Iterator[DigitsShop]:
+    """The same with real models: a load of 40 images a second."""
+    made = DigitsShop(fresh_namespace())
+    made.set_up()
+    try:
+        yield made
+    finally:
+        if request.session.testsfailed:
+            print(installed.kubectl("describe", "mro,pods", f"--namespace={made.namespace}")[-9000:])
             print(installed.operator_log(60))
         made.tear_down()

@@ -118,7 +118,7 @@ class DigitsShop(Shop):
         """The candidate in MLflow, as the next version of this namespace's model."""
         return register(mlflow_url(), variant, model=self.registered_model, alias=alias)
 
-    def digits(self, candidate: Registered, **spec: Any) -> Rollout:
+    def rollout_of(self, candidate: Registered, **spec: Any) -> Rollout:
         """A rollout of that candidate: its weights, its fault, its run. Steps of seconds."""
         return {
             "apiVersion": "ops-commander.dev/v1alpha1",
@@ -145,7 +145,7 @@ class DigitsShop(Shop):
     def ship_first(self, variant: str = "v1", **spec: Any) -> Registered:
         """That candidate live as the first version, answering the load, whose counts begin anew."""
         candidate = self.register(variant)
-        self.apply(self.digits(candidate, **spec))
+        self.apply(self.rollout_of(candidate, **spec))
         self.wait_for(lambda found: condition(found, "Ready") == "True", f"{variant} to be live", 90)
         kubectl("rollout", "status", "deployment/load", f"--namespace={self.namespace}", "--timeout=60s", timeout=70)
         installed.reset_load(self.namespace)

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hack.demo import installed
 from hack.demo.installed import kubectl
 from hack.digits import candidates
 from ops_commander.cli.main import main
 from tests.e2e.digits import DigitsShop, answer_of, seconds_to_ready, start_alone
-from tests.e2e.shop import condition, fresh_namespace, rows, status, step_names
-
-
-@pytest.fixture
-def digits(cluster: None, request: pytest.FixtureRequest) -> Iterator[DigitsShop]:
-    """A namespace of its own, with a load of digits."""
-    made = DigitsShop(fresh_namespace())
-    made.set_up()
-    try:
-        yield made
-    finally:
-        if request.session.testsfailed:
-            print(kubectl("describe", "mro,pods", f"--namespace={made.namespace}")[-9000:])
-            print(installed.operator_log(60))
-        made.tear_down()
+from tests.e2e.shop import condition, rows, status, step_names
 
 
 def test_a_real_model_is_shipped(digits: DigitsShop) -> None:
     first = digits.ship_first("v1")
     second = digits.register("v2")
-    digits.apply(digits.digits(second))
+    digits.apply(digits.rollout_of(second))
     digits.wait_step("shadow")
     digits.wait_step("canary")
     assert digits.route_weights() == {"digits-stable": 95, "digits-candidate": 5}
