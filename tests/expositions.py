@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ops_commander.api.presets import PRESETS, Latency, Share, Throughput
+from ops_commander.api.presets import PRESETS, Latency, MeanScore, Share, Throughput
 
 FOLDER = Path(__file__).parent / "data" / "expositions"
 INFINITE = "+Inf"
@@ -52,6 +52,8 @@ def queries(preset: str) -> tuple[str, ...]:
     match known:
         case Share():
             return known.bad, known.total
+        case MeanScore():
+            return known.sum, known.count
         case Latency():
             return (known.buckets,)
         case Throughput():

@@ -17,6 +17,7 @@ from ops_commander.api.presets import PRESETS, Latency
 from ops_commander.core.counters import ArmCounters, Increments
 from ops_commander.core.promql import scoped, unscoped
 from ops_commander.core.samples import Reading, tick_at_or_after
+from ops_commander.integration.outputs.findings import Kind
 from ops_commander.runtime import clock
 from tests.expositions import expositions, queries, server_of
 from tests.integration.prometheus_server import PrometheusServer, Target, scrape, target
@@ -202,6 +203,20 @@ STORIES = {
         },
         says={"errors": (5, 105), "requests": (105,), "latency": (0.3, 7)},
     ),
+    "comparison": Story(
+        added={
+            ("comparison_deviation_sum",): 1,
+            ("comparison_deviation_count",): 12,
+            ("comparison_pairs_total",): 12,
+            ("comparison_pairs_with_regressions_total",): 9,
+            **{("comparison_regressions_total{", f'"{kind}"'): number for number, kind in enumerate(Kind, 1)},
+        },
+        says={
+            "deviation": (1, 12),
+            "regressions": (9, 12),
+            **{kind.replace("_", "-"): (number, 12) for number, kind in enumerate(Kind, 1)},
+        },
+    ),
     "ray-serve": Story(
         added={
             ("ray_serve_num_http_requests", 'application="ranker"', 'status_code="200"'): 100,
@@ -240,8 +255,13 @@ def after_a_restart(text: str) -> str:
     return "".join(f"{_series(line)} {amounts[line.split('{')[0].rpartition('_')[2]]}\n" for line in lines)
 
 
+def owner_of(name: str) -> str:
+    return f"{name.replace('.', '-').replace('_', '-')}-7d4"
+
+
 def pod_of(name: str) -> str:
-    return f"{name.replace('.', '-').replace('_', '-')}-7d4-x1"
+    """That of the comparer is none of the ReplicaSet that its rows are of."""
+    return f"{owner_of(name)}-compare-x1" if name == "comparison" else f"{owner_of(name)}-x1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +370,7 @@ CASES = [
 def test_increments_come_out_as_they_went_in(told: Told, name: str, measure: str) -> None:
     preset = f"{server_of(name)}/{measure}"
     expected = (STORIES.get(name) or STORIES[server_of(name)]).says[measure]
-    owner = pod_of(name).rpartition("-")[0]
+    owner = owner_of(name)
     gained = told.gained(preset, owner)
     if not isinstance(PRESETS[preset], Latency):
         assert tuple(each.value for each in gained) == expected
@@ -385,7 +405,7 @@ def test_an_address_of_several_pods_is_nobodys_and_spoils_no_other(told: Told) -
 
 
 def test_for_one_rollout_it_is_the_same(told: Told) -> None:
-    owners = {name: pod_of(name).rpartition("-")[0] for name in EXPOSITIONS} | {"envoy": "ranker-aaa"}
+    owners = {name: owner_of(name) for name in EXPOSITIONS} | {"envoy": "ranker-aaa"}
     asked = {
         (name, query): scoped(query, namespace=NAMESPACE, pod_prefix=owner)
         for name, owner in owners.items()

@@ -32,6 +32,14 @@ class Throughput:
     requests: str
 
 
+@dataclass(frozen=True, slots=True)
+class MeanScore:
+    """Mean of a score in [0, 1]."""
+
+    sum: str
+    count: str
+
+
 _MILLISECONDS: Final = 0.001
 
 _PROBES: Final = (
@@ -103,11 +111,29 @@ def _ray_requests(matchers: str) -> str:
     return " or ".join(f"ray_serve_num_http_requests{suffix}{{{matchers}}}" for suffix in ("_total", ""))
 
 
+COMPARER_METRICS: Final = "ops_commander_comparison_"
+
+
+def _of_comparer(metric: str, *matchers: str) -> str:
+    """Counters of the comparer, whose pods are <ReplicaSet>-compare-<id>, as those of a pod of the ReplicaSet."""
+    chosen = ", ".join([*matchers, 'pod=~".+-compare-[a-z0-9]+"', "$comparer"])
+    rows = f"{COMPARER_METRICS}{metric}{{{chosen}}}"
+    return f'label_replace({rows}, "pod", "$1-$2", "pod", "(.+)-compare-([a-z0-9]+)")'
+
+
+_PAIRS: Final = _of_comparer("pairs_total")
+
+
+def _regressions(kind: str) -> Share:
+    """Pairs in which the candidate's answer shows it."""
+    return Share(_of_comparer("regressions_total", f'kind="{kind}"'), _PAIRS)
+
+
 def _vllm(name: str) -> Latency:
     return Latency(f"vllm:{name}_seconds_bucket")
 
 
-PRESETS: Final[dict[str, Share | Latency | Throughput]] = {
+PRESETS: Final[dict[str, Share | Latency | Throughput | MeanScore]] = {
     "http/errors": Share(_HTTP_BAD, f"http_requests_total{{{_HTTP}}}"),
     "http/latency": Latency(f"http_request_duration_seconds_bucket{{{_HTTP}}}"),
     "http/requests": Throughput(f"http_requests_total{{{_HTTP}}}"),
@@ -154,6 +180,15 @@ PRESETS: Final[dict[str, Share | Latency | Throughput]] = {
     "ray-serve/errors": Share(_ray_requests(f'status_code=~"5..", {_RAY}'), _ray_requests(_RAY)),
     "ray-serve/latency": Latency(f"ray_serve_http_request_latency_ms_bucket{{{_RAY}}}", _MILLISECONDS),
     "ray-serve/requests": Throughput(_ray_requests(_RAY)),
+    "comparison/deviation": MeanScore(_of_comparer("deviation_sum"), _of_comparer("deviation_count")),
+    "comparison/regressions": Share(_of_comparer("pairs_with_regressions_total"), _PAIRS),
+    **{
+        f"comparison/{kind.replace('_', '-')}": _regressions(kind)
+        for kind in (
+            *("precision_loss", "field_drop", "encoding_mismatch", "non_finite", "dtype", "shape"),
+            *("content_type", "status", "order"),
+        )
+    },
 }
 
 

@@ -80,6 +80,7 @@ def _comparison(text: str) -> Comparison:
 
 
 def _compare(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    from ops_commander.adapters.mlflow_artifacts import MLflowArtifacts
     from ops_commander.comparer import app
     from ops_commander.runtime import clock, logs
 
@@ -88,8 +89,9 @@ def _compare(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         logs.configure(settings.log_level, settings.log_format)
     except ValueError as error:
         parser.error(str(error))
+    store = MLflowArtifacts(settings.mlflow_url) if settings.mlflow_url else None
     try:
-        asyncio.run(app.main(settings, store=None, now=clock.now, tell=_tell))
+        asyncio.run(app.main(settings, store=store, now=clock.now, tell=_tell))
     except OSError as error:
         parser.exit(1, f"{error}\n")
     return 0

@@ -192,6 +192,8 @@ def _feasibility(snapshot: Snapshot) -> list[Check]:
         return [Check("feasibility", None, "BaselineUnknown", f"the stable version's traffic: {baseline.error}")]
     rows = outlook(policy, snapshot.spec.steps, {item.name: item for item in baseline.objectives})
     refuses = policy.on_infeasible is OnInfeasible.REFUSE
+    if not rows and _is_of_comparer_alone(policy):
+        return []
     if not rows:
         window = format_duration(policy.baseline_window)
         message = f"no objective has seen a request of the stable version within {window}: nothing could be proved"
@@ -202,6 +204,12 @@ def _feasibility(snapshot: Snapshot) -> list[Check]:
         message = "; ".join(feasibility_text(row) for row in impossible[:3])
         return [Check("feasibility", False, "Infeasible", message)]
     return [Check("feasibility", True, "Feasible", f"{len(rows)} objective(s) can be decided in time")]
+
+
+def _is_of_comparer_alone(policy: RolloutPolicySpec) -> bool:
+    """Whether what the stable version has shown says nothing of any required objective."""
+    live = [objective for objective in policy.objectives if objective.is_required and objective.queries]
+    return bool(live) and all(map(_reads_comparer, live))
 
 
 def feasibility_text(row: FeasibilityStatus) -> str:

@@ -9,6 +9,7 @@ from ops_commander.api.v1alpha1 import BaselineStatus
 from ops_commander.core import measures
 from ops_commander.core.counters import ArmCounters
 from ops_commander.core.histograms import Histogram
+from ops_commander.core.presets import asks_comparer
 from ops_commander.core.samples import Owner, PodSamples, Reading
 from ops_commander.core.statistics import dispersion
 from ops_commander.core.tally import Arm
@@ -22,6 +23,8 @@ NEAR = 0.2
 
 def summarised(objective: Objective, readings: Mapping[str, Sequence[Reading]], owner: Owner) -> BaselineStatus | None:
     """One objective's baseline from the ticks before a deployment; None without a request in them."""
+    if asks_comparer(objective):
+        return None
     per_query = [readings.get(query, ()) for query in objective.queries]
     arms = _gains(objective, per_query, owner)
     if not arms:

@@ -4,8 +4,9 @@ Counters are read raw, and every row keeps the namespace and pod of its series. 
 no tenant can give rows of others the labels of an own pod.
 
 A preset, which is trusted, may be any PromQL. Where only some of its selectors are about pods it says so by
-placeholders among their matchers: `$scope` takes the rollout's namespace and pods, `$labels` takes the labels that
-the preset is asked for. Without a placeholder every selector takes them.
+placeholders among their matchers: `$scope` takes the rollout's namespace and pods, `$comparer` its namespace and the
+pods of its comparer, `$labels` takes the labels that the preset is asked for. Without a placeholder every selector
+takes pods and labels.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from promql_parser import Expr, Matcher, MatchOp, VectorSelector
 
 from ops_commander.core.promql_syntax import (
     PLACEHOLDER_LABEL,
+    PLACEHOLDERS,
     QueryProblem,
     label_text,
     matchers_of,
@@ -51,6 +53,7 @@ _OF_WINDOWS: Final = frozenset(
         *("sum_over_time", "avg_over_time", "max_over_time", "min_over_time", "count_over_time", "last_over_time"),
     ]
 )
+_OF_PODS: Final = ("$scope", "$comparer")
 _REGEX_MARKS: Final = frozenset("\\.+*?()|[]{}^$")
 _PIECE_OF_A_NAME = re.compile(r"[A-Za-z0-9_:]{3}")
 
@@ -62,18 +65,23 @@ def matcher(label: str, value: str) -> str:
 
 def unscoped(query: str) -> str:
     """The query for all rollouts, in the form that was parsed: placeholders are gone, comments too."""
-    return text_of(parse(query), lambda selector: _without(selector, "$scope", "$labels"))
+    return text_of(parse(query), lambda selector: _without(selector, *PLACEHOLDERS))
 
 
 def scoped(query: str, *, namespace: str, pod_prefix: str, labels: PodLabels = DEFAULT_LABELS) -> str:
     """The query for pods of one namespace whose names are the prefix, a dash and one more part."""
     root = parse(query)
-    scope = [
-        matcher(labels.namespace, namespace),
-        f"{label_text(labels.pod)}=~{quoted(_escaped(pod_prefix) + '-[a-z0-9]+')}",
-    ]
-    chosen = _chosen(root, "$scope")
-    return text_of(root, lambda each: [*_without(each, "$scope", "$labels"), *(scope if chosen(each) else ())])
+    has_places = bool(_placeholders(root) & set(_OF_PODS))
+
+    def scope(each: VectorSelector) -> list[str]:
+        there = [name for name in _OF_PODS if name in matchers_of(each)] if has_places else ["$scope"]
+        if not there:
+            return []
+        part = "-compare-[a-z0-9]+" if there == ["$comparer"] else "-[a-z0-9]+"
+        pods = f"{label_text(labels.pod)}=~{quoted(_escaped(pod_prefix) + part)}"
+        return [matcher(labels.namespace, namespace), pods]
+
+    return text_of(root, lambda each: [*_without(each, *PLACEHOLDERS), *scope(each)])
 
 
 def with_matchers(query: str, labels: Mapping[str, str]) -> str:

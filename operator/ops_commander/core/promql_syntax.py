@@ -14,7 +14,7 @@ from promql_parser import Expr, Matcher, MatchOp, VectorSelector
 MOST_CHARACTERS: Final = 4096
 MOST_NESTING: Final = 32
 MOST_OPERATORS: Final = 100
-PLACEHOLDERS: Final = ("$scope", "$labels")
+PLACEHOLDERS: Final = ("$scope", "$comparer", "$labels")
 PLACEHOLDER_LABEL: Final = "__placeholder_"
 """How the label names begin that stand for placeholders in a tree."""
 

@@ -208,6 +208,14 @@ def test_a_scoped_query_asks_for_the_pods_of_one_rollout(query: str, wanted: str
     assert scoped(query, namespace="shop", pod_prefix="r") == wanted
 
 
+def test_the_pods_of_a_comparer_have_names_of_their_own() -> None:
+    assert scoped("a{$comparer} + b + c{$scope}", namespace="shop", pod_prefix="r.1") == (
+        'a{namespace="shop",pod=~"r\\\\.1-compare-[a-z0-9]+"} + b + c{namespace="shop",pod=~"r\\\\.1-[a-z0-9]+"}'
+    )
+    assert unscoped("a{$comparer}") == "a"
+    assert with_matchers('a{$comparer,b="c"}', {"d": "e"}) == 'a{$comparer,b="c",d="e"}'
+
+
 def test_placeholders_are_gone_from_an_unscoped_query() -> None:
     assert unscoped(JOIN) == 'a * on (ip) group_left (namespace, pod) group by (ip, namespace, pod) (info{x="y"})'
     assert unscoped("a{$scope,$labels}") == "a"
