@@ -33,6 +33,7 @@ GROUP, VERSION = API_VERSION.split("/")
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 ABSENT = object()
 
+TEST = {"spec": {"containers": [{"name": "test", "image": "registry.example/tests:1"}]}}
 ROLLOUT: dict[str, Any] = {
     "apiVersion": API_VERSION,
     "kind": "ModelRollout",
@@ -56,7 +57,7 @@ POLICY: dict[str, Any] = {
         "objectives": [
             {"name": "errors", "ratio": {"bad": "bad_total", "total": "all_total"}, "max": 0.01},
             {"name": "latency", "quantile": {"buckets": "seconds_bucket"}, "max": 0.5},
-        ]
+        ],
     },
 }
 
@@ -163,6 +164,19 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "no dwell": {"spec.steps": [{"canary": {"weight": 5, "minDuration": "0s"}}, {"full": {"bake": "0s"}}]},
     "unusual fields of the pod": {"spec.template.spec.securityContext": {"runAsNonRoot": True}},
     "a container's fields": {"spec.template.spec.containers.0.args": ["--model", "12"]},
+    "an alias, verified": {
+        "spec.model": {"name": "ranker", "alias": "challenger"},
+        "spec.preflight": {"waiver": {"version": "2", "reason": "callers have moved"}},
+    },
+    "tests": {
+        "spec.preflight": {
+            "manifestSha256": "ab" * 32,
+            "tests": [{"name": "smoke", "kind": "Smoke", "template": TEST, "timeout": "2m"}],
+        }
+    },
+    "answers compared": {
+        "spec.steps.0.shadow.compare": {"sample": 5, "tolerance": {"relative": 0.01}, "ignore": ["/id"]}
+    },
 }
 
 
@@ -249,6 +263,20 @@ def _canaries(*weights: int) -> list[dict[str, Any]]:
 
 REFUSED_ROLLOUTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "weight 120": ({"spec.steps": _canaries(120)}, ("spec.steps[0].canary.weight", "120", "less than or equal to 99")),
+    "version and alias": (
+        {"spec.model.alias": "champion"},
+        ("spec.model", "a model has exactly one of version and alias", '["version", "alias"]'),
+    ),
+    "an alias that nobody resolves": (
+        {"spec.model": {"name": "ranker", "alias": "champion"}},
+        ("spec.model.alias", "champion", "expected preflight as well"),
+    ),
+    "two tests of a name": (
+        {"spec.preflight": {"tests": [{"name": "a", "template": TEST}, {"name": "a", "template": TEST}]}},
+        ("spec.preflight.tests[1]", "Duplicate", '"a"'),
+    ),
+    "a pin that is none": ({"spec.preflight": {"manifestSha256": "x"}}, ("spec.preflight.manifestSha256", "x")),
+    "sample 0": ({"spec.steps.0.shadow.compare": {"sample": 0}}, ("spec.steps[0].shadow.compare.sample", "0")),
     "weight 0": ({"spec.steps": _canaries(0)}, ("spec.steps[0].canary.weight", "0", "greater than or equal to 1")),
     "falling weights": ({"spec.steps": _canaries(25, 5)}, ("spec.steps", "weights may not fall", "[25, 5]")),
     "steps out of order": (
@@ -347,14 +375,27 @@ REFUSED_POLICIES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {f"{_FIRST}.rate": {"requests": "up"}},
         (
             "spec.objectives[0]",
-            "exactly one of preset, ratio, quantile, rate, score, pairs, correlation and run",
+            "exactly one of preset, ratio, quantile, rate, score, pairs, correlation, run and risk",
             '["ratio", "rate"]',
         ),
     ),
     "no measure": (
         {f"{_FIRST}.ratio": ABSENT},
-        ("spec.objectives[0]", "exactly one of preset, ratio, quantile, rate, score, pairs, correlation and run", "[]"),
+        (
+            "spec.objectives[0]",
+            "exactly one of preset, ratio, quantile, rate, score, pairs, correlation, run and risk",
+            "[]",
+        ),
     ),
+    "risk below nothing": (
+        {f"{_FIRST}.ratio": ABSENT, f"{_FIRST}.risk": {}, f"{_FIRST}.max": 1.5},
+        ("spec.objectives[0]", "risk is held against max, within 0 to 1"),
+    ),
+    "weights": (
+        {"spec.risk": {"weights": {"schema": 0.9}}},
+        ("spec.risk.weights", "weights must add up to 1"),
+    ),
+    "bands": ({"spec.risk": {"medium": 0.7}}, ("spec.risk", "medium must not lie above high", "0.7")),
     "max and min": ({f"{_FIRST}.min": 0}, ("spec.objectives[0]", "exactly one of max and min", '["max", "min"]')),
     "no target": ({f"{_FIRST}.max": ABSENT}, ("spec.objectives[0]", "exactly one of max and min", "[]")),
     "one name twice": ({"spec.objectives.1.name": "errors"}, ("spec.objectives[1]", "Duplicate", '"errors"')),
