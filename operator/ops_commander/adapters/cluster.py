@@ -12,9 +12,9 @@ from typing import Any
 from ops_commander.adapters import cluster_jobs
 from ops_commander.adapters.kubernetes import Invalid, KubernetesApi
 from ops_commander.api.fields import parse_time
-from ops_commander.api.v1alpha1 import ModelRolloutStatus
+from ops_commander.api.v1alpha1 import API_VERSION, ModelRolloutStatus
 from ops_commander.core import names
-from ops_commander.core.desired import Action, Apply, Delete, Scale, SetFinalizers, SetOwner, SteerRoute
+from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.snapshot import ComparerView, JobView, Manifest, ReplicaSetView, ServiceView
 
 
@@ -126,7 +126,9 @@ class Cluster:
 
     async def carry_out(self, namespace: str, rollout: str, resource_version: str, action: Action) -> None:
         """Do one action; all of them may be repeated without harm."""
-        if isinstance(action, Apply):
+        if isinstance(action, NoteVote):
+            await self._note(namespace, action)
+        elif isinstance(action, Apply):
             try:
                 await self._api.apply(action.manifest)
             except Invalid:
@@ -146,6 +148,18 @@ class Cluster:
         elif isinstance(action, SetFinalizers):
             finalizers = {"finalizers": list(action.finalizers), "resourceVersion": resource_version}
             await self._api.merge("ModelRollout", namespace, rollout, {"metadata": finalizers})
+
+    async def votes(self, namespace: str, names_: Iterable[str]) -> list[dict[str, Any]]:
+        """Those of the votes of these names that have been cast. Raises ApiError."""
+        found = await asyncio.gather(*(self._api.find("Vote", namespace, name) for name in names_))
+        return [vote for vote in found if vote is not None]
+
+    async def _note(self, namespace: str, note: NoteVote) -> None:
+        """The uid keeps the note off another vote that has come by the same name."""
+        said = {"counted": note.counted, "reason": note.reason, "message": note.message}
+        metadata = {"name": note.name, "namespace": namespace, "uid": note.uid}
+        manifest = {"apiVersion": API_VERSION, "kind": "Vote", "metadata": metadata, "status": said}
+        await self._api.apply(manifest, subresource="status")
 
     async def commit(self, namespace: str, name: str, resource_version: str, status: ModelRolloutStatus) -> str:
         """Write status if nobody has changed the object since it was read; the new resource version.

@@ -60,3 +60,11 @@ class Quorum(Resource):
     def external(self) -> list[VoterRole]:
         """Roles whose votes come as objects."""
         return [role for role in VoterRole if self.holder(role) is Holder.EXTERNAL]
+
+
+ABSENT = Quorum(
+    voters=Voters(
+        infrastructure_monitor=Holder.EXTERNAL, quality_officer=Holder.EXTERNAL, ops_commander=Holder.EXTERNAL
+    )
+)
+"""All three are others, who may never vote."""

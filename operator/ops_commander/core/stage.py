@@ -9,6 +9,7 @@ from typing import Any
 
 from ops_commander.api.fields import format_time
 from ops_commander.api.policy import RolloutPolicySpec
+from ops_commander.api.quorum import ABSENT
 from ops_commander.api.v1alpha1 import (
     DeploymentStatus,
     GatewayAPI,
@@ -138,7 +139,7 @@ class Stage:
             annotations=facts.annotations,
             spec=self._spec.model_copy(update=self._edits(facts)),
             status=status,
-            policy=self.policy,
+            policy=self._policy_at(now),
             runs=self._runs,
             baseline=None if started else Baseline(tuple(recording.deployment.baseline)),
             interval=recording.interval,
@@ -153,6 +154,13 @@ class Stage:
             candidate_service=self._service(pods, names.candidate_service_name(pods.name), candidate, facts),
             route=_route(pods, facts),
         )
+
+    def _policy_at(self, now: datetime) -> RolloutPolicySpec:
+        """Who voted is not recorded, only when it was enough: until then the votes are missing here too."""
+        voted_at = self.recording.deployment.voted_at
+        was_asked = self.recording.policy.quorum is not None
+        waits = was_asked and (voted_at is None or now < voted_at)
+        return self.policy.model_copy(update={"quorum": ABSENT if waits else None})
 
     def _edits(self, facts: Facts) -> dict[str, Any]:
         return {

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 RELIST_EVERY = 300.0
 REACH_AGAIN = 2.0
-REQUIRED = ("ModelRollout", "RolloutPolicy", "ActionPlan", "HTTPRoute")
+REQUIRED = ("ModelRollout", "RolloutPolicy", "Vote", "ActionPlan", "HTTPRoute")
 
 
 class PartEnded(Exception):

@@ -114,6 +114,13 @@ def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable
         if key in rollouts:
             enqueue(key)
 
+    @kopf.on.event(GROUP, VERSION, "votes", registry=watched)
+    async def vote_cast(namespace: str | None, spec: Mapping[str, Any], **_: Any) -> None:
+        metrics.last_watch_event.set(clock())
+        key = (namespace or "", str(spec.get("rollout")))
+        if key in rollouts:
+            enqueue(key)
+
     @kopf.on.event(GROUP, VERSION, "rolloutpolicies", registry=watched)
     @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", registry=watched)
     async def reference_changed(namespace: str | None, **_: Any) -> None:

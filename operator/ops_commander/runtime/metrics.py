@@ -27,6 +27,12 @@ rollback_in_progress = Gauge(
     "ops_commander_rollback_in_progress_since_seconds", "Unix time at which the breach was visible", _ROLLOUT
 )
 cannot_steer_gauge = Gauge("ops_commander_cannot_steer", "1 while the router does not follow", _ROLLOUT)
+quorum_votes = Gauge(
+    "ops_commander_quorum_votes", "Roles that say GO, NO-GO or nothing yet of a deployment", (*_ROLLOUT, "vote")
+)
+quorum_waiting = Gauge(
+    "ops_commander_quorum_waiting_since_seconds", "Unix time since which only votes are missing", _ROLLOUT
+)
 reconcile_seconds = Histogram("ops_commander_reconcile_duration_seconds", "Time of one reconcile")
 reconcile_errors = Counter("ops_commander_reconcile_errors", "Reconciles that failed", ("kind",))
 queue_depth = Gauge("ops_commander_queue_depth", "Rollouts waiting for a worker")
@@ -37,6 +43,7 @@ poll_age = Gauge("ops_commander_poll_age_seconds", "Age of the oldest answer to 
 last_watch_event = Gauge("ops_commander_last_watch_event_timestamp_seconds", "Unix time of the latest watch event")
 events_dropped = Counter("ops_commander_events_dropped", "Kubernetes Events that could not be posted")
 
+_VOTES = ("GO", "NO-GO", "missing")
 _shown: dict[Key, tuple[str, str]] = {}
 
 
@@ -49,11 +56,27 @@ def show(key: Key, status: ModelRolloutStatus) -> None:
         _shown[key] = labels
     rollout_weight.labels(*key).set(status.weight)
     cannot_steer_gauge.labels(*key).set(cannot_steer(status))
+    _show_votes(key, status)
     rollback = status.rollback
     if rollback and rollback.replica_set_reverted_at is None:
         rollback_in_progress.labels(*key).set(rollback.breach_visible_at.timestamp())
     else:
         _remove(rollback_in_progress, key)
+
+
+def _show_votes(key: Key, status: ModelRolloutStatus) -> None:
+    """Of a deployment under way that needs votes."""
+    quorum = status.quorum if status.step is not None else None
+    said = [row.vote.value if row.vote else "missing" for row in status.votes]
+    for vote in _VOTES:
+        if quorum:
+            quorum_votes.labels(*key, vote).set(said.count(vote))
+        else:
+            _remove(quorum_votes, (*key, vote))
+    if quorum and quorum.asked_at and quorum.reached_at is None:
+        quorum_waiting.labels(*key).set(quorum.asked_at.timestamp())
+    else:
+        _remove(quorum_waiting, key)
 
 
 def count(key: Key, status: ModelRolloutStatus, occurrences: tuple[Occurrence, ...]) -> None:
@@ -70,8 +93,10 @@ def count(key: Key, status: ModelRolloutStatus, occurrences: tuple[Occurrence, .
 def hide(key: Key) -> None:
     """Forget a rollout that is gone."""
     _hide_info(key)
-    for gauge in (rollout_weight, cannot_steer_gauge, rollback_in_progress):
+    for gauge in (rollout_weight, cannot_steer_gauge, rollback_in_progress, quorum_waiting):
         _remove(gauge, key)
+    for vote in _VOTES:
+        _remove(quorum_votes, (*key, vote))
 
 
 def _hide_info(key: Key) -> None:
@@ -80,6 +105,6 @@ def _hide_info(key: Key) -> None:
         rollout_info.remove(*key, *shown)
 
 
-def _remove(gauge: Gauge, key: Key) -> None:
+def _remove(gauge: Gauge, key: tuple[str, ...]) -> None:
     if key in gauge._metrics:  # remove() of an unknown label set raises
         gauge.remove(*key)

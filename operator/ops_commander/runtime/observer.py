@@ -21,6 +21,7 @@ from ops_commander.api.v1alpha1 import ModelRollout
 from ops_commander.core import acceptance, comparers, manifests, names, presets, promql, test_jobs
 from ops_commander.core.question import owner_of_revision, question_of
 from ops_commander.core.snapshot import Baseline, Check, Installation, JobView, RunRecord, Snapshot
+from ops_commander.runtime import ballots
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History, MetricSource
 from ops_commander.runtime.test_logs import TestLogs
@@ -128,6 +129,7 @@ class Observer:
             evidence=self.book.evidence(key),
             runs=await self._read_runs(snapshot),
             baseline=await self._baseline(snapshot),
+            votes=await ballots.votes_on(self.cluster, snapshot, self.clock()),
         )
         checks = acceptance.spec_checks(snapshot, problem)
         return replace(snapshot, checks=(*checks, *await self._costly_checks(snapshot)))

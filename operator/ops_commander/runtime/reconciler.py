@@ -113,7 +113,8 @@ class Reconciler:
                 await self.cluster.carry_out(*key, snapshot.resource_version, action)
             except ApiError as error:
                 log.warning("not done: %s: %s", named(action), error, extra={"action": type(action).__name__})
-                failed.append(error)
+                if not isinstance(action, NoteVote):  # a courtesy to the voter, made good with the next decision
+                    failed.append(error)
             else:
                 log.info("done: %s", named(action), extra={"action": type(action).__name__})
         if failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ from ops_commander.api.ballot import Choice, Holder, VoterRole
 from ops_commander.api.conditions import ConditionType
 from ops_commander.api.v1alpha1 import Outcome, StepState
 from ops_commander.core import names
+from tests.unit.core.test_replay import played
+from tests.unit.recorded import Recorded
+from tests.unit.recorded import at as recorded_at
 from tests.unit.world import Health, RolloutBuilder, World, canary, full, rollout, shadow
 
 INFRA, QUALITY, COMMANDER = VoterRole
@@ -233,3 +237,44 @@ def test_what_comes_next_is_told() -> None:
     world = asked(voted().steps(shadow(50), full())).run(1)
 
     assert world.status.next == "full once the votes are there"
+
+
+def _all_go(world: World) -> None:
+    for role in VoterRole:
+        world.vote(role, "GO")
+
+
+def _late() -> Recorded:
+    world = recorded_at(voted(), "shadow")
+    world.run(100)
+    _all_go(world)
+    return world.ended()
+
+
+def _early() -> Recorded:
+    world = recorded_at(voted(), "shadow")
+    _all_go(world)
+    return world.ended()
+
+
+def _own() -> Recorded:
+    return recorded_at(voted({}), "shadow").ended()
+
+
+def _never() -> Recorded:
+    world = recorded_at(voted(), "shadow")
+    world.run(200)
+    world.annotate(names.ABORT, world.deployment.id)
+    return world.ended()
+
+
+@pytest.mark.parametrize("story", [_late, _early, _own, _never])
+def test_a_deployment_that_waited_for_votes_is_replayed(story: Callable[[], Recorded]) -> None:
+    world = story()
+    replay, _ = played(world)
+
+    assert replay.differences == []
+    made = replay.status.deployment
+    assert made is not None
+    assert made.outcome is world.outcome
+    assert [entry.at for entry in made.transitions] == [entry.at for entry in world.deployment.transitions]
