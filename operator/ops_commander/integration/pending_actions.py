@@ -398,7 +398,8 @@ def _said(error: Mapping[str, Any]) -> tuple[str, str]:
     problem, found, expected = message.partition(": expected ")
     if found:
         return problem, expected
-    return f"is {_shown(error['input'])}", message[:1].lower() + message[1:]
+    wanted = message.removeprefix("expected ")
+    return f"is {_shown(error['input'])}", wanted[:1].lower() + wanted[1:]
 
 
 def _shown(value: Any) -> str:

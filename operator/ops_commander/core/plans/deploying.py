@@ -119,10 +119,12 @@ def _followed(action: Action, row: ActionStatus, view: RolloutView, wanted: Step
 
 
 def _is_proved(view: RolloutView, wanted: Steps, moment: Moment) -> bool:
-    """Whether the step of the hold would have been left without it."""
+    """Whether the step of the hold would have been left without it, or was left by somebody's order."""
     step = view.status.step
-    if step is None or step.index != wanted.hold or step.name != wanted.label or step.running_since is None:
+    if step is None or wanted.hold is None or step.running_since is None:
         return False
+    if step.index != wanted.hold or step.name != wanted.label:
+        return step.index > wanted.hold
     dwelled = moment.now >= step.running_since + wanted.min_duration
     return step.state is StepState.RUNNING and dwelled and view.status.verdict is Verdict.PASS
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ops_commander.api.action_plan import Action, Deploy, Environment
 from ops_commander.api.v1alpha1 import API_VERSION, Step
+from ops_commander.core import names
 from ops_commander.core.plans import naming
 from ops_commander.core.plans.observed import PlanView, RolloutView
 
@@ -113,7 +114,10 @@ def own_steps(view: RolloutView) -> list[Raw]:
 
 
 def wanted(plan: PlanView, action: Action, view: RolloutView | None) -> tuple[Raw, Steps]:
-    """The fields that the action sets, and how far its steps go. Raises CannotDeploy."""
+    """The fields that the action sets, and how far its steps go. Raises CannotDeploy.
+
+    Once it has set them the same comes out of it, so that a plan that was interrupted knows its hold again.
+    """
     deploy = action.deploy
     assert deploy is not None
     if view is None and deploy.rollout is None:
@@ -140,6 +144,9 @@ def wanted(plan: PlanView, action: Action, view: RolloutView | None) -> tuple[Ra
     spec |= {"model": deploy.model.model_dump(mode="json", by_alias=True, exclude_none=True), "steps": steps.raw}
     _set_template(spec, deploy, view)
     _set_manifest(spec, deploy, view)
+    is_mine = view is not None and view.annotations.get(naming.BY_ACTION) == annotations[naming.BY_ACTION]
+    if view is not None and steps.hold is not None and not is_mine:
+        _refuse_to_go_back(deploy, view, steps.hold, spec)
     manifest = {
         "apiVersion": API_VERSION,
         "kind": "ModelRollout",
@@ -147,6 +154,17 @@ def wanted(plan: PlanView, action: Action, view: RolloutView | None) -> tuple[Ra
         "spec": spec,
     }
     return manifest, steps
+
+
+def _refuse_to_go_back(deploy: Deploy, view: RolloutView, hold: int, spec: Raw) -> None:
+    """A deployment keeps its place in the list when steps are edited: behind the hold nothing would hold it."""
+    step, deployment = view.status.step, view.status.deployment
+    if step is None or deployment is None or step.index <= hold:
+        return
+    changes = {"model": deploy.model, "template": spec.get("template", view.spec.template)}
+    if names.revision_of(view.spec.model_copy(update=changes)) == deployment.revision:
+        message = f"{deployment.id} is in {step.name} already: expected a target further on, or an abort first"
+        raise CannotDeploy("AlreadyFurther", message)
 
 
 def _set_template(spec: Raw, deploy: Deploy, view: RolloutView | None) -> None:

@@ -163,7 +163,7 @@ def _recorded(action: Action, row: ActionStatus, moment: Moment) -> ActionStatus
         return failed(row, "MLflowNotConfigured", _NO_MLFLOW)
     prepared = row if observed.trouble else _with_run(action, row, moment, None)
     run = observed.run
-    if not isinstance(prepared, Step) and run is not None and run.state.is_end:
+    if not isinstance(prepared, Step) and run is not None and run.state is RunState.FINISHED:
         return _stored(action, prepared, run)
     if steps.overdue(row, moment, limit):
         said = row.message if unmet(row) else observed.trouble or row.message
@@ -172,12 +172,14 @@ def _recorded(action: Action, row: ActionStatus, moment: Moment) -> ActionStatus
         return waiting(row, "NotKnown", observed.trouble, again=steps.ASK_AGAIN)
     if observed.refused:
         return failed(row, "Refused", observed.refused)
+    if run is not None and run.state.is_end:
+        return failed(row, "RunNotFinished", f"run {run.run_id} is {run.state}: expected {RunState.FINISHED}")
     return prepared
 
 
 def _stored(action: Action, row: ActionStatus, run: RunView) -> Step:
-    if run.state is not RunState.FINISHED or run.artifact is None:
-        return failed(row, "RunNotFinished", f"run {run.run_id} is {run.state} without its artifact")
+    if run.artifact is None:
+        return failed(row, "ArtifactMissing", f"run {run.run_id} is finished without its artifact")
     metrics = {name: value for name, value in criteria.named(run.metrics.items()).items() if math.isfinite(value)}
     row = judged(row, action, metrics, run.run_id)
     if not row.criteria:
