@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ops_commander.integration.outputs.numbers import Floats
 
-MOST_LOOKED_AT: Final = 256
+MOST_LOOKED_AT: Final = 64
 """Pairs of one group of numbers; spread evenly over larger ones."""
 SHARE: Final = 0.9
 """Of the numbers that could show a loss, so many must."""
