@@ -178,7 +178,7 @@ async def offer(
     async def some(first: int) -> None:
         for index in range(first, total, 16):
             await asyncio.sleep(began + index / rate - time.perf_counter())
-            headers = {"x-request-id": f"{number}-{rate}-{index}", "content-type": "application/json"}
+            headers = {"x-request-id": f"{kind}-{index}", "content-type": "application/json"}
             async with session.post(url, data=body, headers=headers) as response:
                 await response.read()
 
