@@ -171,7 +171,7 @@ def test_what_is_no_such_json(tmp_path: Path, data: bytes, said: str) -> None:
         (
             "actions.0.depends_on",
             ["A6"],
-            "(.actions[0].depends_on[0]): A1 of priority HIGH depends on A6 of priority LOW",
+            "(.actions[0].depends_on[0]): A1 of priority HIGH depends on A6 of",
         ),
         ("actions.0.depends_on", ["A1"], "(.actions[0].depends_on): A1 depends on itself, by A1 → A1"),
         ("actions.2.depends_on", ["A5"], "(.actions[2].depends_on): A3 depends on itself, by A3 → A5 → A3"),

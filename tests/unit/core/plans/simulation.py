@@ -71,7 +71,7 @@ class FakeRollout:
     raw: dict[str, Any]
     annotations: dict[str, str] = field(default_factory=dict)
     generation: int = 1
-    status: ModelRolloutStatus = ModelRolloutStatus()
+    status: ModelRolloutStatus = field(default_factory=ModelRolloutStatus)
     is_bad: bool = False
     stable: str | None = None
 
@@ -153,7 +153,7 @@ class World:
     programs: dict[str, Program] = field(default_factory=dict)
     now: datetime = START
     kill_at: set[int] = field(default_factory=set)
-    status: ActionPlanStatus = ActionPlanStatus()
+    status: ActionPlanStatus = field(default_factory=ActionPlanStatus)
     rollouts: dict[str, FakeRollout] = field(default_factory=dict)
     jobs: dict[str, tuple[dict[str, Any], datetime]] = field(default_factory=dict)
     runs: dict[str, RunView] = field(default_factory=dict)
@@ -248,6 +248,21 @@ class World:
     def _carry_out(self, effect: Effect, action: Action | None) -> None:
         if action and action.id not in self.started and not isinstance(effect, EnsureRun):
             self.started.append(action.id)
+        if isinstance(effect, EnsureRun | FinishRun | Store):
+            self._record(effect)
+        elif isinstance(effect, CreateJob):
+            name = effect.manifest["metadata"]["name"]
+            if name not in self.jobs:
+                self.created.append(f"job {name}")
+                self.jobs[name] = (copy.deepcopy(dict(effect.manifest)), self.now)
+        elif isinstance(effect, DeleteJob):
+            self.jobs.pop(effect.name, None)
+        elif isinstance(effect, ApplyRollout):
+            self._apply(effect.manifest)
+        elif isinstance(effect, AbortRollout):
+            self.rollouts[effect.name].annotations[names.ABORT] = effect.deployment_id
+
+    def _record(self, effect: EnsureRun | FinishRun | Store) -> None:
         if isinstance(effect, EnsureRun):
             if effect.marker not in self.runs:
                 self.created.append(f"run {effect.name}")
@@ -264,17 +279,6 @@ class World:
                 sha256=sha256,
                 metrics=dict(effect.metrics),
             )
-        elif isinstance(effect, CreateJob):
-            name = effect.manifest["metadata"]["name"]
-            if name not in self.jobs:
-                self.created.append(f"job {name}")
-                self.jobs[name] = (copy.deepcopy(dict(effect.manifest)), self.now)
-        elif isinstance(effect, DeleteJob):
-            self.jobs.pop(effect.name, None)
-        elif isinstance(effect, ApplyRollout):
-            self._apply(effect.manifest)
-        elif isinstance(effect, AbortRollout):
-            self.rollouts[effect.name].annotations[names.ABORT] = effect.deployment_id
 
     def _change_run(self, run_id: str, **changes: Any) -> None:
         for marker, run in self.runs.items():

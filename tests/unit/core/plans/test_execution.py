@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_killed_at_any_write_it_goes_on_and_makes_nothing_twice(killed_at: int, 
     assert sorted(it.created) == sorted(calm.created) and len(set(it.created)) == len(it.created)
     assert it.occurrences == calm.occurrences
     spans = intervals(it)
-    assert all(before[2] <= after[1] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[2] <= after[1] for before, after in itertools.pairwise(spans))
 
 
 @settings(max_examples=25, deadline=None)
@@ -312,7 +313,7 @@ def test_no_action_starts_before_all_of_a_higher_priority_have_ended(
     it.live()
 
     spans = intervals(it)
-    assert all(before[2] <= after[1] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[2] <= after[1] for before, after in itertools.pairwise(spans))
     states = it.states()
     for item in it.spec.actions:
         if states[item.id] is SUCCEEDED:
