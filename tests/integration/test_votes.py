@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,18 @@ import pytest
 import yaml
 
 from hack.render import helm
+from ops_commander.adapters.cluster import Cluster
+from ops_commander.adapters.kubernetes import KubernetesApi, load_configuration
 from ops_commander.api.ballot import VoterRole
-from ops_commander.api.v1alpha1 import API_VERSION
+from ops_commander.api.v1alpha1 import API_VERSION, ModelRolloutStatus
 from ops_commander.api.vote import vote_name
+from ops_commander.cli.main import main
+from ops_commander.core.decide import Decision, decide
+from ops_commander.core.desired import NoteVote
+from ops_commander.runtime import ballots, clock
 from tests.integration.controlplane import ApiServer
+from tests.unit.core.test_votes import EXTERNAL
+from tests.unit.world import World, rollout
 
 CHART = Path(__file__).parents[2] / "charts" / "ops-commander"
 RELEASE = ("ops-commander", str(CHART), "-n", "ops-commander-system", "--set=crds.enabled=false")
@@ -214,6 +224,98 @@ def test_voters_delete_no_vote_even_where_a_role_lets_them(booth: Booth) -> None
 )
 def test_malformed_votes(booth: Booth, spec: dict[str, Any], said: str) -> None:
     assert said in booth.refused("quality", vote(**spec))
+
+
+def test_votes_cast_by_the_command_line_let_a_rollout_go_on(
+    booth: Booth, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command, the API server, the operator's reading and its decision; only the cluster around is simulated."""
+    server, namespace = booth.server, booth.namespace
+    world = rollout().policy(quorum=EXTERNAL).at("shadow")
+    world.run_until(lambda: "VotesAwaited" in world.reasons(), 60).run(1)
+    _create_rollout(server, world, namespace)
+    for user, role in (("operator", "infrastructure"), ("viewer", "quality"), ("nobody", "commander")):
+        bind = ("create", "rolebinding", f"cli-{role}", f"--clusterrole={ROLE}{role}", f"--user={user}")
+        server.kubectl(*bind, "-n", namespace)
+        booth.until("auth", "can-i", f"vote-{role}", "modelrollouts.ops-commander.dev", user=user)
+    report = tmp_path / "slo.yaml"
+    report.write_text(_report(world.deployment.id), encoding="utf-8")
+
+    def command(verb: str, user: str, *arguments: str) -> tuple[int, str, str]:
+        place = ("-n", namespace, "--kubeconfig", str(server.kubeconfig_of(user)))
+        code = main(["vote", verb, "ranker", *place, *arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    code, out, err = command("go", "viewer", "--role=quality", "--risk=low", f"--evidence={report}")
+    assert code == 0, err
+    assert "Quality & Safety Officer: GO (Low risk)" in out and "SLOReport" in out and "@ run_8724" in out
+    assert "S2 P95 is 510 ms: expected < 500 ms" in out
+    code, _, err = command("no-go", "viewer", "--role=quality", "--risk=high", "--concern=on second thoughts")
+    assert code == 1 and "has voted on this deployment already" in err
+    code, _, err = command("go", "viewer", "--role=commander", "--risk=low")
+    assert code == 1 and "viewer is not bound to the role OpsCommander" in err
+    report.write_text(_report("ranker-2bcdfghjkl-1"), encoding="utf-8")
+    code, _, err = command("go", "operator", "--role=infrastructure", "--risk=low", f"--evidence={report}")
+    assert code == 2 and "is for ranker-2bcdfghjkl-1" in err
+
+    first = asyncio.run(_decided(server, world, namespace))
+    assert (first.rule, first.reason) == ("running", "VotesMissing")
+    assert command("go", "operator", "--role=infrastructure", "--risk=low")[0] == 0
+    assert command("no-go", "nobody", "--role=commander", "--risk=high", "--concern=drift")[0] == 0
+    last = asyncio.run(_decided(server, world, namespace))
+    assert (last.rule, last.reason) == ("running", "QuorumReached")
+    assert last.status is not None and last.status.quorum is not None
+    assert last.status.quorum.line == "**Quorum:** 2/3 GO votes → **PROCEED TO CANARY 5%**"
+    assert [row.voter for row in last.status.votes] == ["operator", "viewer", "nobody"]
+
+    asyncio.run(_committed(server, namespace, last.status))
+    code, out, _ = command("list", "viewer")
+    assert code == 0 and "Quorum: 2/3 GO votes → PROCEED TO CANARY 5%" in out
+    assert out.count("External") == 3 and "drift" in out and "not counted" not in out
+    described = server.kubectl("describe", "modelrollout", "ranker", "-n", namespace).stdout
+    assert all(agent in described for agent in ("Infrastructure & Performance Monitor", "Ops Commander"))
+    assert "QuorumReached" in described
+    shown = booth.run("admin", "get", "votes", "-o", "jsonpath={.items[*].status.reason}").stdout
+    assert shown.split() == ["Counted"] * 3
+
+
+def _create_rollout(server: ApiServer, world: World, namespace: str) -> None:
+    metadata = {"name": world.name, "namespace": namespace}
+    body = {"apiVersion": API_VERSION, "kind": "ModelRollout", "metadata": metadata}
+    server.kubectl("create", "-f", "-", stdin=json.dumps({**body, "spec": world.spec_body}))
+    identity, revision = world.deployment.id, world.deployment.revision
+    deployment = {"id": identity, "revision": revision, "modelVersion": "2", "generation": 1}
+    status = {"deployment": {**deployment, "startedAt": "2026-01-05T09:00:00Z"}, "phase": "Progressing"}
+    patch = ("patch", "modelrollout", world.name, "-n", namespace, "--subresource=status", "--type=merge")
+    server.kubectl(*patch, "-p", json.dumps({"status": status}))
+
+
+def _report(deployment: str) -> str:
+    slo = {"id": "S2", "objective": "P95", "target": "< 500 ms", "observed": 510, "unit": " ms", "met": False}
+    head = {"apiVersion": "ops-commander.dev/handoff/v1", "kind": "SLOReport", "runId": "run_8724"}
+    made = {"createdAt": clock.now().isoformat(), "deploymentId": deployment}
+    return yaml.safe_dump({**head, **made, "slos": [slo]})
+
+
+async def _decided(server: ApiServer, world: World, namespace: str) -> Decision:
+    """What the operator decides on the votes that the API server has; what it notes on them is written."""
+    async with KubernetesApi(await load_configuration(str(server.kubeconfig))) as api:
+        cluster, snapshot = Cluster(api), replace(world.snapshot(), namespace=namespace)
+        votes = await ballots.votes_on(cluster, snapshot, world.now)
+        decision = decide(replace(snapshot, votes=votes), world.now)
+        for action in decision.actions:
+            if isinstance(action, NoteVote):
+                await cluster.carry_out(namespace, world.name, "", action)
+        return decision
+
+
+async def _committed(server: ApiServer, namespace: str, status: ModelRolloutStatus) -> None:
+    async with KubernetesApi(await load_configuration(str(server.kubeconfig))) as api:
+        cluster = Cluster(api)
+        body = await cluster.rollout(namespace, "ranker")
+        assert body is not None
+        await cluster.commit(namespace, "ranker", body["metadata"]["resourceVersion"], status)
 
 
 def test_a_release_of_some_namespaces_leaves_the_others_alone() -> None:
