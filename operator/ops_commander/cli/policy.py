@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import yaml
 
 from ops_commander.api.policy import RolloutPolicySpec, live_objectives, run_objectives, servers
+from ops_commander.api.quorum import Quorum
 from ops_commander.api.v1alpha1 import API_VERSION
 
 
@@ -24,6 +26,11 @@ def _print(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _quorum() -> dict[str, Any]:
+    """In full: who votes is the first thing that people change."""
+    return Quorum().model_dump(mode="json", by_alias=True)
+
+
 def text(server: str, name: str, namespace: str = "", *, live_only: bool = False) -> str:
     """The policy as YAML; what has its default is left out."""
     objectives = [*([] if live_only else run_objectives()), *live_objectives(server)]
@@ -32,6 +39,6 @@ def text(server: str, name: str, namespace: str = "", *, live_only: bool = False
         "apiVersion": API_VERSION,
         "kind": "RolloutPolicy",
         "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
-        "spec": spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "spec": {**spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), "quorum": _quorum()},
     }
     return yaml.safe_dump(document, sort_keys=False, width=120)

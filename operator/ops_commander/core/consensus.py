@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from ops_commander.api.ballot import QuorumStatus, VoteStatus
+from ops_commander.api.ballot import Holder, QuorumStatus, VoteStatus
 from ops_commander.api.conditions import ConditionType, State
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Step, StepState
 from ops_commander.core import evaluators, quorum
@@ -41,8 +41,10 @@ def counted(snapshot: Snapshot, now: datetime) -> tuple[Snapshot, tuple[Occurren
 def _counted(situation: Situation) -> tuple[ModelRolloutStatus, tuple[Occurrence, ...]]:
     status, poll = situation.snapshot.status, poll_of(situation)
     known = _standing(situation)
-    if poll is None or (known and known.reached_at):
-        return (status if poll or _is_told(situation) else _untold(status)), ()
+    if poll is None:
+        return (status if _is_told(situation) else _untold(status)), ()
+    if known and known.reached_at:
+        return status, ()
     before = status.votes if known else []
     rows = quorum.ballot(poll, situation.snapshot.votes, evaluators.recommendations(situation), before)
     standing = quorum.outcome(poll, rows, _target(situation, poll).label)
@@ -59,9 +61,12 @@ def _standing(situation: Situation) -> QuorumStatus | None:
 
 
 def _is_told(situation: Situation) -> bool:
-    """Whether what status says of votes is of the latest deployment, which may have ended."""
+    """Whether what status says of votes is of the latest deployment, and is still asked or has ended with it."""
     known, latest = situation.snapshot.status.quorum, situation.snapshot.status.deployment
-    return known is not None and latest is not None and known.deployment_id == latest.id
+    if known is None or latest is None or known.deployment_id != latest.id:
+        return False
+    policy = situation.snapshot.policy
+    return situation.deployment is None or policy is None or policy.quorum is not None
 
 
 def _untold(status: ModelRolloutStatus) -> ModelRolloutStatus:
@@ -94,7 +99,8 @@ def awaiting_quorum(situation: Situation, rule: str, target: Step) -> Change | N
         return moved(
             situation, rule, status, Occurrence("VotesAwaited", f"{target.label} needs votes: {standing.message}")
         )
-    next_ = f"{target.label} once the votes are there"
+    is_final = all(row.holder is Holder.EXTERNAL and row.vote for row in situation.snapshot.status.votes)
+    next_ = "abort, or another version: all have voted" if is_final else f"{target.label} once the votes are there"
     return waiting(situation, rule, standing.reason, standing.message, next_=next_, every=CHECK_AGAIN)
 
 

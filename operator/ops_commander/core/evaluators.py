@@ -131,8 +131,10 @@ def _ruling(objective: Objective, row: ObjectiveStatus) -> tuple[Choice | None, 
         return (Choice.NO_GO, RiskLevel.HIGH) if row.role != "Advisory" else (Choice.GO, RiskLevel.MEDIUM)
     if row.reason == MISROUTED:
         return Choice.NO_GO, RiskLevel.MEDIUM
-    if row.verdict is Verdict.INCONCLUSIVE and (objective.is_required or row.reason in objectives.NO_EVIDENCE):
-        return (None, RiskLevel.MEDIUM) if row.role != "Advisory" else (Choice.GO, RiskLevel.MEDIUM)
+    if row.verdict is Verdict.INCONCLUSIVE and objective.is_required:
+        return None, RiskLevel.MEDIUM
+    if row.reason in objectives.NO_EVIDENCE:
+        return Choice.GO, RiskLevel.MEDIUM
     worse = Trend.RISING if objective.max is not None else Trend.FALLING
     return Choice.GO, RiskLevel.MEDIUM if row.trend is worse else RiskLevel.LOW
 

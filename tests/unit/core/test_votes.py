@@ -43,7 +43,7 @@ def test_two_go_and_one_missing_hold_and_the_third_lets_it_go_on() -> None:
     world = asked(voted())
     world.vote(INFRA, "GO")
     world.vote(COMMANDER, "GO")
-    world.run(3600)
+    world.run(600)
 
     assert is_at(world, "shadow") and world.candidate_weight == 0
     assert (world.status.reason, quorum_reason(world)) == ("VotesMissing", "VotesMissing")
@@ -80,7 +80,7 @@ def test_one_go_of_three_holds_and_reverts_nothing() -> None:
     world.vote(INFRA, "GO")
     world.vote(QUALITY, "NO-GO", "High", "drift")
     world.vote(COMMANDER, "NO-GO")
-    world.run(4 * 3600)
+    world.run(900)
 
     assert is_at(world, "shadow") and world.outcome is None
     assert (world.status.reason, quorum_reason(world)) == ("TooFewGo", "TooFewGo")
@@ -88,6 +88,7 @@ def test_one_go_of_three_holds_and_reverts_nothing() -> None:
         "1 of 3 GO, 2 needed and all votes in: Quality & Safety Officer NO-GO"
     )
     assert "RollbackStarted" not in world.reasons()
+    assert world.status.next == "abort, or another version: all have voted"
 
 
 def test_a_breach_while_votes_are_awaited_reverts_at_once() -> None:
@@ -112,7 +113,7 @@ def test_metrics_that_are_away_while_votes_are_awaited_do_not_revert() -> None:
     world = asked(voted())
     world.run(600)
     world.metrics_up = False
-    world.run(3600)
+    world.run(600)
     assert is_at(world, "shadow") and world.outcome is None
 
     world.metrics_up = True
@@ -201,6 +202,15 @@ def test_production_as_the_first_step_needs_votes_as_well() -> None:
     for role in VoterRole:
         world.vote(role, "GO")
     world.run_until(lambda: is_at(world, "canary 5%"), 20)
+
+
+def test_a_policy_that_asks_for_no_more_votes_lets_it_go_on() -> None:
+    world = asked(voted())
+    world.run(300)
+    world.policy = rollout().wanted_policy
+    world.run_until(lambda: is_at(world, "canary 5%"), 30)
+
+    assert world.status.votes == [] and world.condition(ConditionType.QUORUM_REACHED) is None
 
 
 def test_a_first_version_asks_nobody() -> None:
