@@ -108,11 +108,12 @@ class Intake:
     async def _taken(self, request: web.BaseRequest) -> str | None:
         body = bytearray()
         try:
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    return "too_large"
-        except (ConnectionError, web.HTTPException, web.RequestPayloadError):
+            async with asyncio.timeout(LATE_AFTER):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > MOST_BYTES:
+                        return "too_large"
+        except (TimeoutError, ConnectionError, web.HTTPException, web.RequestPayloadError):
             return "broken"
         whole = bytes(body)
         if asks_for_stream(whole):

@@ -50,6 +50,8 @@ def unwanted(method: str, target: str, headers: Mapping[str, str], methods: Iter
     """Why a request is dropped before its body is read, if it is."""
     if ARM_HEADER in headers:
         return "loop"  # one of our own came back
+    if not target.startswith("/"):
+        return "broken"  # behind the address of a version it could name another host
     if method not in methods:
         return "method"
     asks_for_stream = "text/event-stream" in headers.get("Accept", "").lower()

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ops_commander.api.comparison import Comparison, Payloads
 from ops_commander.comparer.metrics import DROP_REASONS
+from ops_commander.comparer.mirrored import unwanted
 from ops_commander.integration.outputs.findings import SKIP_REASONS, Kind
 from tests.unit.comparer.servers import Model, Store, bench
 
@@ -109,6 +110,24 @@ async def test_what_is_not_compared_is_answered_and_counted(asked: dict[str, Any
 
         assert response.status == 202
         assert at.value("dropped_total", reason=reason) == 1
+        assert not at.stable.asked
+
+
+@pytest.mark.parametrize("target", ["@elsewhere.example/", "http://elsewhere.example/", "*", ":80@elsewhere/"])
+def test_a_target_that_could_name_another_host_is_not_asked(target: str) -> None:
+    assert unwanted("GET", target, {}, ["GET"]) == "broken"
+
+
+async def test_a_body_that_breaks_off_is_counted() -> None:
+    async with bench(GOOD, GOOD) as at:
+        _, writer = await asyncio.open_connection("127.0.0.1", at.comparer.port)
+        writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(5):
+            while not at.value("dropped_total", reason="broken"):  # noqa: ASYNC110 the other side's turn
+                await asyncio.sleep(0.01)
         assert not at.stable.asked
 
 

@@ -130,6 +130,14 @@ def test_labels_flip_and_texts_are_more_or_less_alike() -> None:
     assert found({"a": True}, {"a": False}) == (1.0, set())
 
 
+def test_long_texts_are_compared_by_words_and_very_long_ones_by_their_counts() -> None:
+    words = [f"word{number}" for number in range(1000)]
+    assert found({"a": " ".join(words)}, {"a": " ".join([*words[:-10], *["other"] * 10])})[0] == pytest.approx(0.01)
+    assert 0 < found({"a": " ".join(words)}, {"a": "  ".join(words)})[0] < 0.001
+    many = words * 10
+    assert found({"a": " ".join(many)}, {"a": " ".join([*many[:-100], *["other"] * 100])})[0] == pytest.approx(0.01)
+
+
 def test_what_is_furthest_apart_is_told() -> None:
     each = compared({"a": 1.0, "b": [1.0, 2.0]}, {"a": 1.002, "b": [1.0, 3.0]})
     assert each.worst is not None
