@@ -46,7 +46,7 @@ class Running:
 
     def report(self) -> dict[str, Any]:
         """What /report answers."""
-        return {**self.ledger.summary(self.now(), self.settings.deployment_id), "worstPairs": self.ledger.worst.pairs}
+        return {**self.ledger.summary(self.now(), self.settings.deployment_id), "worstPairs": self.ledger.worst.shown}
 
 
 @contextlib.asynccontextmanager

@@ -55,7 +55,9 @@ class Asker:
         try:
             try:
                 return await self._ask(mirrored, arm)
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError):
                 return await self._ask(mirrored, arm)  # a kept connection was closed from the other side: once more
         except TimeoutError:
             return NoAnswer("timeout")

@@ -24,6 +24,7 @@ class _Kept:
     rank: _Rank
     kinds: frozenset[Kind]
     evidence: Evidence
+    shown: Evidence
 
 
 @dataclass
@@ -32,18 +33,15 @@ class Worst:
 
     most: int
     _kept: list[_Kept] = field(default_factory=list)
-    version: int = 0
-    """Changes when the pairs do."""
 
-    def offer(self, compared: Compared, evidence: Callable[[], Evidence]) -> None:
-        """Keeps it if it is among the worst; only then is its evidence asked for."""
+    def offer(self, compared: Compared, evidence: Callable[[], tuple[Evidence, Evidence]]) -> None:
+        """Keeps it if it is among the worst; only then is its evidence asked for: to be stored, and to be shown."""
         rank = (compared.deviation, len(compared.kinds))
         if not self.most or rank == (0.0, 0):
             return
         if len(self._kept) >= self.most and not self._makes_room(rank, compared.kinds):
             return
-        self._kept.append(_Kept(rank, compared.kinds, evidence()))
-        self.version += 1
+        self._kept.append(_Kept(rank, compared.kinds, *evidence()))
 
     def _makes_room(self, rank: _Rank, kinds: frozenset[Kind]) -> bool:
         known = Counter(kind for kept in self._kept for kind in kept.kinds)
@@ -57,8 +55,16 @@ class Worst:
 
     @property
     def pairs(self) -> list[Evidence]:
-        """The worst first."""
-        return [kept.evidence for kept in sorted(self._kept, key=lambda kept: kept.rank, reverse=True)]
+        """The worst first, with the payloads that are wanted as evidence."""
+        return [kept.evidence for kept in self._sorted()]
+
+    @property
+    def shown(self) -> list[Evidence]:
+        """The same, always redacted: whoever reaches the port may see it."""
+        return [kept.shown for kept in self._sorted()]
+
+    def _sorted(self) -> list[_Kept]:
+        return sorted(self._kept, key=lambda kept: kept.rank, reverse=True)
 
 
 class Ledger:
@@ -86,7 +92,7 @@ class Ledger:
         self.metrics.answers.labels(arm, code).inc()
         self.metrics.seconds.labels(arm).observe(seconds)
 
-    def compared(self, compared: Compared, evidence: Callable[[], Evidence]) -> None:
+    def compared(self, compared: Compared, evidence: Callable[[], tuple[Evidence, Evidence]]) -> None:
         self.pairs += 1
         self.deviation += compared.deviation
         self.metrics.pairs.inc()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final
 
-from ops_commander.api.comparison import Comparison
+from ops_commander.api.comparison import Comparison, Payloads
 from ops_commander.api.fields import format_time
 from ops_commander.comparer.asking import Asker, Timed
 from ops_commander.comparer.guard import Guard
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 LARGE: Final = 32 * 1024
 """Bytes of both answers from which on they are compared beside the event loop, one pair at a time."""
+
+
+_REDACTED: Final = Redactor(Payloads.REDACTED, b"")
 
 
 class Pairs:
@@ -75,7 +78,14 @@ class Pairs:
         if isinstance(found, Skipped):
             self._ledger.skip(found.reason)
             return
-        self._ledger.compared(found, lambda: self._evidence(mirrored, stable, candidate, found))
+
+        def evidence() -> tuple[dict[str, Any], dict[str, Any]]:
+            kept, shown = (
+                self._evidence(redactor, mirrored, stable, candidate, found) for redactor in (self._redactor, _REDACTED)
+            )
+            return kept, shown
+
+        self._ledger.compared(found, evidence)
 
     def _watch(self, stable: Timed, now: float) -> None:
         """What the load guard learns of stable. Errors of clients are none of its own."""
@@ -98,8 +108,9 @@ class Pairs:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._beside, compare, *answers, self._rules)
 
-    def _evidence(self, mirrored: Mirrored, stable: Timed, candidate: Timed, compared: Compared) -> dict[str, Any]:
-        shown = self._redactor
+    def _evidence(
+        self, shown: Redactor, mirrored: Mirrored, stable: Timed, candidate: Timed, compared: Compared
+    ) -> dict[str, Any]:
         return {
             "time": format_time(self._now()),
             "requestId": mirrored.id,

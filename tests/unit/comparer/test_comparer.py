@@ -77,7 +77,8 @@ async def test_full_payloads_are_kept_only_where_asked_for() -> None:
         await at.mirror({"x": "private"})
         await at.settled()
 
-        (pair,) = at.comparer.report()["worstPairs"]
+        assert "private" not in (await at.page("/report"))[1], "the page is redacted whatever evidence is"
+        (pair,) = at.comparer.ledger.worst.pairs
         assert pair["request"]["text"] == '{"x": "private"}'
         assert json.loads(pair["candidate"]["text"]) == {"label": "dog"}
 

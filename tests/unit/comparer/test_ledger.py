@@ -7,7 +7,7 @@ from ops_commander.integration.outputs.findings import Compared, Kind
 
 
 def offered(worst: Worst, deviation: float, *kinds: Kind) -> None:
-    worst.offer(Compared(deviation, frozenset(kinds)), lambda: {"deviation": deviation, "kinds": sorted(kinds)})
+    worst.offer(Compared(deviation, frozenset(kinds)), lambda: ({"deviation": deviation, "kinds": sorted(kinds)}, {}))
 
 
 def test_the_worst_stay() -> None:
@@ -31,7 +31,7 @@ def test_pairs_that_are_the_same_are_not_kept_and_evidence_is_made_only_for_thos
     made: list[float] = []
     worst = Worst(1)
     for deviation in (0.0, 0.5, 0.25, 0.75):
-        worst.offer(Compared(deviation), lambda deviation=deviation: made.append(deviation) or {})  # type: ignore[misc]
+        worst.offer(Compared(deviation), lambda deviation=deviation: (made.append(deviation) or {}, {}))  # type: ignore[misc]
     assert made == [0.5, 0.75]
 
 
