@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ from ops_commander.adapters.kubernetes import KubernetesApi
 from ops_commander.adapters.mlflow_artifacts import MLflowArtifacts
 from ops_commander.adapters.mlflow_runs import MLflowRuns
 from ops_commander.adapters.plan_objects import PlanObjects
+from ops_commander.adapters.prometheus import Access, Prometheus
 from ops_commander.api.action_plan import ActionPlan, ActionState, PlanPhase
-from ops_commander.api.v1alpha1 import API_VERSION
+from ops_commander.api.v1alpha1 import API_VERSION, BaselineStatus
 from ops_commander.cli.main import main
 from ops_commander.core import names
 from ops_commander.core.plans import naming
+from ops_commander.runtime import clock
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.plan_observer import PlanObserver
 from ops_commander.runtime.plans import PlanReconciler
 from ops_commander.runtime.workqueue import WorkQueue
 from tests.integration.controlplane import ApiServer, ControlPlaneError, client_for
 from tests.integration.mlflow_server import MLflowServer
+from tests.integration.prometheus_server import PrometheusServer, Target, scrape, target
 from tests.integration.test_admission import ABSENT, ROLLOUT, Objects, changed
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
@@ -36,8 +40,15 @@ POD = {"spec": {"containers": [{"name": "test", "image": "registry.example/tests
 
 
 def action(identity: str, kind: str, priority: str = "HIGH", **parameters: Any) -> dict[str, Any]:
-    body = {"id": identity, "title": f"Action {identity}", "owner": "ops", "estimate": "5m", "priority": priority}
-    more = {name: parameters.pop(name) for name in ("successCriteria", "dependsOn") if name in parameters}
+    body: dict[str, Any] = {
+        "id": identity,
+        "title": f"Action {identity}",
+        "owner": "ops",
+        "estimate": "5m",
+        "priority": priority,
+    }
+    also: tuple[str, ...] = ("successCriteria", "dependsOn")
+    more = {name: parameters.pop(name) for name in also if name in parameters}
     return {**body, "kind": kind, kind: parameters, **more}
 
 
@@ -205,6 +216,7 @@ class Process:
     clock: Callable[[], datetime]
     writes_left: int | None = None
     """Killed once as many writes have been begun."""
+    prometheus: Prometheus | None = None
     reconciler: PlanReconciler = field(init=False)
     runs: MLflowRuns = field(init=False)
     artifacts: MLflowArtifacts = field(init=False)
@@ -214,7 +226,7 @@ class Process:
         found = PlanObjects(self.api)
         self.reconciler = PlanReconciler(
             objects=found,
-            observer=PlanObserver(found, self.runs, self, self.clock, timedelta(seconds=5)),
+            observer=PlanObserver(found, self.runs, self, self.clock, timedelta(seconds=1)),
             runs=self.runs,
             artifacts=self.artifacts,
             events=EventPoster(self.api, "test", self.clock),
@@ -224,8 +236,8 @@ class Process:
             mlflow_url=self.mlflow.url,
         )
 
-    def server_for(self, namespace: str) -> None:
-        return None
+    def server_for(self, namespace: str) -> Prometheus | None:
+        return self.prometheus
 
     def _may_act(self) -> bool:
         if self.writes_left is not None:
@@ -247,11 +259,13 @@ class Bench:
     mlflow: MLflowServer
     kube: client.ApiClient
     namespace: str
-    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))  # noqa: TID251
+    now: datetime = field(default_factory=clock.now)
+
+    prometheus: Prometheus | None = None
 
     async def reconcile(self, until: Callable[[ActionPlan], bool], *, kill_after: int | None = None) -> ActionPlan:
         """One process, until it is killed or the plan is as wanted."""
-        process = Process(self.api, self.mlflow, lambda: self.now, kill_after)
+        process = Process(self.api, self.mlflow, lambda: self.now, kill_after, self.prometheus)
         try:
             for _ in range(60):
                 plan = await self.plan()
@@ -268,9 +282,10 @@ class Bench:
     async def plan(self) -> ActionPlan:
         return ActionPlan.model_validate(await self.api.get("ActionPlan", self.namespace, "meeting-1"))
 
-    async def serve(self) -> None:
+    async def serve(self, more: Mapping[str, Any] | None = None) -> None:
         """A rollout whose version 12 serves, as kubectl and the operator would have left it."""
         body = copy.deepcopy(ROLLOUT)
+        body["spec"] |= more or {}
         body["metadata"]["namespace"] = self.namespace
         await self.api.apply(body, manager="kubectl")
         await self.status_of_rollout({"stableRevision": "bcdfghjklm", "phase": "Completed"})
@@ -314,13 +329,13 @@ class Bench:
     async def end_job(self, name: str, *, failed: bool = False) -> dict[str, Any]:
         """What the Job controller writes once the pod has ended."""
         job = await self.api.get("Job", self.namespace, name)
-        at = self.now.isoformat().replace("+00:00", "Z")
+        at = self.now.isoformat(timespec="seconds").replace("+00:00", "Z")
         kinds = ("FailureTarget", "Failed") if failed else ("SuccessCriteriaMet", "Complete")
         conditions = [
             {"type": kind, "status": "True", "reason": "Test", "message": "by the test", "lastTransitionTime": at}
             for kind in kinds
         ]
-        status = {"startTime": at, "conditions": conditions}
+        status: dict[str, Any] = {"startTime": at, "conditions": conditions}
         status |= {"failed": 1} if failed else {"succeeded": 1, "completionTime": at}
         await client.BatchV1Api(self.kube).patch_namespaced_job_status(name, self.namespace, {"status": status})
         return job
@@ -385,7 +400,7 @@ async def test_a_plan_runs_to_its_end(bench: Bench) -> None:
     await assert_done(bench, plan)
 
 
-@pytest.mark.parametrize("writes", [1, 2, 3])
+@pytest.mark.parametrize("writes", [1, 2])
 async def test_killed_after_every_few_writes_it_goes_on_and_makes_nothing_twice(bench: Bench, writes: int) -> None:
     async def killed_often(until: Callable[[ActionPlan], bool]) -> ActionPlan:
         for _ in range(60):
@@ -472,6 +487,75 @@ async def test_a_cancelled_plan_leaves_no_job(bench: Bench) -> None:
     assert {row.state for row in plan.status.actions} == {ActionState.CANCELLED}
     job = await bench.api.find("Job", bench.namespace, "meeting-1-a3")
     assert job is None or job["metadata"].get("deletionTimestamp")
+
+
+@pytest.fixture
+async def pods(tmp_path: Path, bench: Bench) -> AsyncIterator[tuple[Target, PrometheusServer]]:
+    """A pod of the version that serves, scraped by a real Prometheus that the plan may ask."""
+    with target(exposition(100, 1)) as served:
+        labels = {"namespace": bench.namespace, "pod": "ranker-bcdfghjklm-x1"}
+        with PrometheusServer.start(tmp_path, [scrape("pods", {served.address: labels})]) as server:
+            bench.prometheus = Prometheus(Access(server.url))
+            yield served, server
+            bench.prometheus.close()
+
+
+def exposition(good: int, bad: int) -> str:
+    return f'model_requests_total{{code="200"}} {good}\nmodel_requests_total{{code="500"}} {bad}\n'
+
+
+COLLECT: dict[str, Any] = {"target": "ranker", "window": "6s", "metrics": ["error_rate"]}
+
+
+async def test_a_window_is_read_from_prometheus_and_stored_with_its_run(
+    bench: Bench, pods: tuple[Target, PrometheusServer]
+) -> None:
+    served, server = pods
+    await serve_with_policy(bench)
+    body = action("A1", "collect", successCriteria=["coverage >= 0.8", "error_rate < 0.05"], **COLLECT)
+    await bench.api.create("ActionPlan", bench.namespace, changed(PLAN, {"spec.actions": [body]}))
+    await asyncio.to_thread(server.wait_for, 'count_over_time(model_requests_total{code="200"}[8s]) >= 4')
+    served.text = exposition(200, 3)
+    await asyncio.to_thread(server.wait_for, 'count_over_time(model_requests_total{code="200"}[60s]) >= 8')
+    bench.now = clock.now()
+
+    plan = await bench.reconcile(has_ended)
+
+    (row,) = plan.status.actions
+    assert row.state is ActionState.SUCCEEDED, row.message
+    assert row.evidence and row.evidence.run_id and row.evidence.artifact == "collected/A1.json"
+    assert row.result and f"error_rate = 0.0196078 @ {row.evidence.run_id}" in row.result
+    data = bench.mlflow.file_of(row.evidence.run_id, row.evidence.artifact).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == row.evidence.sha256
+    document = json.loads(data)
+    assert document["runId"] == row.evidence.run_id and document["writtenAt"] and document["target"] == "ranker"
+    assert document["metrics"][0]["requests"] == 102 and len(document["metrics"][0]["series"]) >= 4
+    assert BaselineStatus.model_validate(document["baseline"][0]).name == "error-rate"
+
+
+async def test_a_metric_that_no_objective_measures_fails_the_action(
+    bench: Bench, pods: tuple[Target, PrometheusServer]
+) -> None:
+    await serve_with_policy(bench)
+    body = action("A1", "collect", **{**COLLECT, "metrics": ["no_such"]})
+    await bench.api.create("ActionPlan", bench.namespace, changed(PLAN, {"spec.actions": [body]}))
+
+    plan = await bench.reconcile(is_in("A1", ActionState.FAILED))
+
+    assert plan.status.actions[0].reason == "Refused"
+    assert "'no_such' has no objective: expected one of error_rate" in plan.status.actions[0].message
+
+
+async def serve_with_policy(bench: Bench) -> None:
+    ratio = {"bad": 'model_requests_total{code=~"5.."}', "total": "model_requests_total"}
+    policy = {
+        "apiVersion": API_VERSION,
+        "kind": "RolloutPolicy",
+        "metadata": {"name": "default"},
+        "spec": {"objectives": [{"name": "error-rate", "ratio": ratio, "max": 0.01}]},
+    }
+    await bench.api.create("RolloutPolicy", bench.namespace, policy)
+    await bench.serve({"policyRef": {"name": "default"}})
 
 
 async def test_the_columns_tell_the_story(api_server: ApiServer, bench: Bench) -> None:
