@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from ops_commander.api.ballot import Choice, Holder, VoterRole
 from ops_commander.api.conditions import ConditionType
 from ops_commander.api.v1alpha1 import Outcome, StepState
+from ops_commander.api.vote import vote_name
 from ops_commander.core import names
+from ops_commander.core.decide import Decision
 from tests.unit.core.test_replay import played
 from tests.unit.recorded import Recorded
 from tests.unit.recorded import at as recorded_at
@@ -288,3 +292,64 @@ def test_a_deployment_that_waited_for_votes_is_replayed(story: Callable[[], Reco
     assert made is not None
     assert made.outcome is world.outcome
     assert [entry.at for entry in made.transitions] == [entry.at for entry in world.deployment.transitions]
+
+
+# --- Whatever happens ---------------------------------------------------------------------------------------------
+
+
+def _without_users_until_voted(world: World, decision: Decision) -> None:
+    """No live request is given to a candidate whose deployment has not got its votes."""
+    status = decision.status or world.status
+    if status.step is None or status.stable_revision is None or status.traffic is None:
+        return
+    if status.traffic.candidate_weight:
+        assert status.deployment is not None and status.deployment.voted_at is not None
+        assert status.quorum is not None and status.quorum.deployment_id == status.deployment.id
+        assert all(row.vote is not None for row in status.votes) and len(status.votes) == 3
+        assert sum(row.vote is Choice.GO for row in status.votes) >= 2
+
+
+def _disturb(world: World, what: str, role: VoterRole) -> None:
+    acts: dict[str, Callable[[], object]] = {
+        "GO": lambda: _vote_if_new(world, role, "GO"),
+        "NO-GO": lambda: _vote_if_new(world, role, "NO-GO"),
+        "forget": world.votes.clear,
+        "kill": world.kill,
+        "die": lambda: setattr(world, "dies_before_write", 1),
+        "promote": lambda: world.annotate(names.PROMOTE, world.deployment.id),
+        "pause": lambda: world.edit(paused=True),
+        "resume": lambda: world.edit(paused=False),
+        "blind": lambda: setattr(world, "metrics_up", False),
+        "see": lambda: setattr(world, "metrics_up", True),
+        "steps": lambda: world.edit(steps=[canary(10), full()]),
+        "new": lambda: world.want_version("3"),
+        "break": lambda: world.health.update({"2": Health(errors=0.5)}),
+    }
+    acts[what]()
+
+
+def _vote_if_new(world: World, role: VoterRole, choice: str) -> None:
+    if vote_name(world.deployment.id, role) not in world.votes:
+        world.vote(role, choice)
+
+
+ACTS = ["GO", "GO", "GO", "NO-GO", "forget", "kill", "die", "promote", "pause", "resume", "blind", "see"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*ACTS, "steps", "new", "break"]), st.sampled_from(VoterRole), st.sampled_from([1, 7, 40])
+        ),
+        max_size=10,
+    )
+)
+@example([("GO", role, 40) for role in VoterRole])
+@example([("steps", INFRA, 40), ("promote", INFRA, 40)])
+@settings(max_examples=60, deadline=None)
+def test_no_user_meets_a_candidate_without_its_votes(acts: list[tuple[str, VoterRole, int]]) -> None:
+    world = voted().at("shadow", StepState.PREPARING)
+    world.watches.append(_without_users_until_voted)
+    for what, role, seconds in acts:
+        _disturb(world, what, role)
+        world.run(seconds)
