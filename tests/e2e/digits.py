@@ -110,6 +110,7 @@ class DigitsShop(Shop):
                 "objectives": [*OBJECTIVES, COMPLIANCE],
                 "holdAfter": "8s",
                 "onInfeasible": "Warn",
+                "verification": "Optional",
                 **changes,
             },
         }

@@ -157,7 +157,7 @@ def _runs(snapshot: Snapshot) -> list[Check]:
 
 def _run(snapshot: Snapshot, objective: Objective) -> Check:
     assert objective.run is not None
-    mine, theirs = snapshot.spec.model.run_id, objective.run.baseline_run_id or snapshot.status.stable_run_id
+    mine, theirs = snapshot.wanted_run_id, objective.run.baseline_run_id or snapshot.status.stable_run_id
     what = f"objective {objective.name} reads an MLflow run"
     if mine is None:
         message = f"{what}: expected spec.model.runId, or a policyRef whose objectives do without"

@@ -173,7 +173,7 @@ class Situation:
     def _runs(self, objective: Objective) -> run_objectives.Runs:
         assert objective.run is not None
         runs, status = self.snapshot.runs, self.snapshot.status
-        mine = self.deployment.run_id if self.deployment else self.snapshot.spec.model.run_id
+        mine = self.deployment.run_id if self.deployment else self.snapshot.wanted_run_id
         theirs = objective.run.baseline_run_id or status.stable_run_id
         return run_objectives.Runs(mine, runs.get(mine or ""), theirs, runs.get(theirs or ""))
 

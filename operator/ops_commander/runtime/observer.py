@@ -23,6 +23,7 @@ from ops_commander.core.question import owner_of_revision, question_of
 from ops_commander.core.snapshot import Baseline, Check, Installation, JobView, RunRecord, Snapshot
 from ops_commander.runtime import ballots
 from ops_commander.runtime.evidence import EvidenceBook
+from ops_commander.runtime.evidence_writer import EvidenceWriter
 from ops_commander.runtime.history import History, MetricSource
 from ops_commander.runtime.test_logs import TestLogs
 from ops_commander.runtime.verifications import Verifications
@@ -83,6 +84,7 @@ class Observer:
     verifications: Verifications
     test_logs: TestLogs
     installation: Installation
+    writer: EvidenceWriter | None = None
     _checked: dict[tuple[str, str], _Remembered] = field(default_factory=dict)
     _baselines: dict[tuple[str, str], _Read[Baseline]] = field(default_factory=dict)
     _runs: dict[RunKey, _Read[RunRecord]] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class Observer:
             verified=self.verifications.of(key, snapshot),
             test_jobs=self._test_jobs(key, snapshot, around),
             evidence=self.book.evidence(key),
+            written=self.writer.of(key, snapshot) if self.writer else {},
             runs=await self._read_runs(snapshot),
             baseline=await self._baseline(snapshot),
             votes=await ballots.votes_on(self.cluster, snapshot, self.clock()),
@@ -175,7 +178,7 @@ class Observer:
         if not wanted or self.runs is None or not (status.step or acceptance.starts_against_stable(snapshot)):
             return {}
         under_way = status.deployment if status.step else None
-        mine = under_way.run_id if under_way else snapshot.spec.model.run_id
+        mine = under_way.run_id if under_way else snapshot.wanted_run_id
         others = (status.stable_run_id, *(run.baseline_run_id for run in wanted))
         needed = {run_id: frozenset[str]() for run_id in others if run_id}
         if mine:
@@ -243,6 +246,8 @@ class Observer:
 
     def forget(self, key: Key) -> None:
         self.book.forget(key)
+        if self.writer:
+            self.writer.forget(key)
 
 
 def _wanted(rollout: ModelRollout) -> Wanted:
