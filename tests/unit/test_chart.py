@@ -28,10 +28,13 @@ Grant = tuple[str, str, str, str]  # API group, resource, verb, resource name
 
 # All that the operator may do to what it works on. A wider grant must be argued for here.
 WORK = """
-ops-commander.dev/modelrollouts:           get list watch patch
+ops-commander.dev/modelrollouts:           get list watch create patch
 ops-commander.dev/modelrollouts/status:    get patch
 ops-commander.dev/modelrollouts/finalizers: update
 ops-commander.dev/rolloutpolicies:         get list watch
+ops-commander.dev/actionplans:             get list watch
+ops-commander.dev/actionplans/status:      get patch
+/podtemplates:                             get
 ops-commander.dev/votes:                   get list watch
 ops-commander.dev/votes/status:            patch
 apps/replicasets:                          get list watch create patch delete
@@ -170,7 +173,7 @@ class TestRBAC:
         assert environment(objects)["OPS_COMMANDER_LEASE_NAME"] == lease
 
     def test_built_in_roles_learn_the_kinds_and_cast_no_vote(self, default: list[Object]) -> None:
-        kinds = ["modelrollouts", "rolloutpolicies"]
+        kinds = ["modelrollouts", "rolloutpolicies", "actionplans"]
         for role, verbs, also in (
             ("view", {"get", "list", "watch"}, {"view"}),
             (

@@ -11,7 +11,7 @@ from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import BaselineStatus, ModelRolloutSpec, ModelRolloutStatus, TestState
 from ops_commander.api.verification import EvidenceFile, VerificationStatus
 from ops_commander.api.vote import Vote
-from ops_commander.core.names import REVISION_LABEL
+from ops_commander.core.names import REVISION_LABEL, revision_of
 from ops_commander.core.tally import NOTHING, Tally
 
 Manifest = Mapping[str, Any]
@@ -189,6 +189,12 @@ class Snapshot:
     """Since when this process polls metrics: evidence cannot be older."""
     stale_after: timedelta = timedelta(seconds=20)
     """Age from which an answer of Prometheus says nothing about now."""
+
+    @property
+    def wanted_run_id(self) -> str | None:
+        """The MLflow run of the wanted version: as spec names it, or as its verification has found it."""
+        found = self.verification_of(revision_of(self.spec))
+        return self.spec.model.run_id or (found.run_id if found else None)
 
     def verification_of(self, revision: str | None) -> VerificationStatus | None:
         """What was found of a revision's files, freshly or before."""

@@ -85,8 +85,11 @@ class PlanObserver:
     async def _around(self, plan: PlanView, action: Action, observed: Observed) -> Observed:
         if action.deploy is not None:
             rollout = await self.objects.rollout(plan.namespace, action.deploy.rollout_name)
-            metrics = await self._model_metrics(action)
-            return replace(observed, rollout=rollout, model_metrics=metrics)
+            observed = replace(observed, rollout=rollout)
+            try:
+                return replace(observed, model_metrics=await self._model_metrics(action))
+            except MLflowUnavailable as error:  # keeps nobody from reverting the rollout
+                return replace(observed, trouble=str(error))
         run = await self._run(plan, action)
         if action.collect is not None:
             is_done = run is not None and run.state.is_end

@@ -14,7 +14,7 @@ from ops_commander.adapters.kubernetes import ApiError, Conflict, Invalid
 from ops_commander.adapters.mlflow_artifacts import ArtifactError, Unreachable
 from ops_commander.adapters.mlflow_runs import MLflowRefused, MLflowRuns, MLflowUnavailable
 from ops_commander.adapters.plan_objects import PlanObjects
-from ops_commander.api.action_plan import ActionPlan, ActionPlanStatus
+from ops_commander.api.action_plan import Action, ActionPlan, ActionPlanStatus
 from ops_commander.core.plans import naming, story
 from ops_commander.core.plans.decide import PlanDecision, action_under_way, decide
 from ops_commander.core.plans.observed import Effect, EnsureRun, FinishRun, Moment, PlanView, RunState, Store
@@ -83,8 +83,7 @@ class PlanReconciler:
         observed = await self.observer.observe(plan)
         action = action_under_way(plan.spec, plan.status)
         marker = naming.marker(plan.uid, action.id if action else "")
-        if action is not None:
-            observed = replace(observed, refused=observed.refused or self._refused.get(marker))
+        observed = replace(observed, refused=observed.refused or self._refusal(plan, action))
         moment = Moment(plan, observed, self.clock(), self.mlflow_url)
         decision = decide(moment)
         await self._commit(plan, decision)
@@ -94,6 +93,12 @@ class PlanReconciler:
             self.queue.add_after(key, (decision.requeue_at - moment.now).total_seconds())
         else:
             self.observer.forget(plan)
+            self._refused = {key: why for key, why in self._refused.items() if not key.startswith(f"{plan.uid}/")}
+
+    def _refusal(self, plan: PlanView, action: Action | None) -> str | None:
+        """What keeps the action from being done; without the plan's own run there is none for it either."""
+        mine = self._refused.get(naming.marker(plan.uid, action.id)) if action else None
+        return mine or (None if action and action.deploy else self._refused.get(naming.marker(plan.uid)))
 
     async def _commit(self, plan: PlanView, decision: PlanDecision) -> None:
         if decision.status != plan.status:

@@ -139,11 +139,12 @@ def _ended_all(
 def _reported(moment: Moment, status: ActionPlanStatus, before: PlanView) -> PlanDecision:
     """The plan has ended: its progress report is stored with its own run."""
     status = story.told(moment.plan, status, moment.now)
-    if not moment.observed.has_mlflow or status.report is not None:
+    if not moment.observed.has_mlflow or status.report is not None or moment.observed.refused:
         return _told(moment, status, (), None, before=before)
     run = moment.observed.plan_run
     if run is None:
-        return _told(moment, status, (), steps.ASK_AGAIN, before=before)
+        ensure = () if moment.observed.trouble else (_own_run(moment.plan),)
+        return _told(moment, status, ensure, steps.ASK_AGAIN, before=before)
     if run.artifact is not None and run.sha256 is not None:
         report = PlanReport(run_id=run.run_id, path=run.artifact, sha256=run.sha256)
         return _told(moment, status.model_copy(update={"report": report}), (), None, before=before)
@@ -165,9 +166,8 @@ def _told(
     if status.phase is not PlanPhase.INVALID or before is not None:
         status = story.told(replace(moment.plan, status=plan.status), status, now)
     if before is not None and _needs_run(moment, status):
-        run = EnsureRun(naming.marker(plan.uid), plan.name, naming.EXPERIMENT)
-        effects = (run, *effects)
-        again = min(again, steps.ASK_AGAIN) if again else steps.ASK_AGAIN
+        effects = (_own_run(plan), *effects)
+        again = steps.LOOK_AGAIN if again is None else min(again, steps.LOOK_AGAIN)
     return PlanDecision(
         status=status,
         effects=effects,
@@ -178,4 +178,8 @@ def _told(
 
 def _needs_run(moment: Moment, status: ActionPlanStatus) -> bool:
     """A plan that has begun has a run; MLflow being away holds up only what needs it."""
-    return moment.observed.has_mlflow and status.run_id is None and status.started_at is not None
+    return moment.observed.has_mlflow and status.run_id is None and status.phase is PlanPhase.RUNNING
+
+
+def _own_run(plan: PlanView) -> EnsureRun:
+    return EnsureRun(naming.marker(plan.uid), plan.name, naming.EXPERIMENT)

@@ -18,7 +18,7 @@ from ops_commander.core.plans.steps import Step, conclude, failed, judged, unmet
 def look(action: Action, row: ActionStatus, moment: Moment) -> Step:
     """One look at a deploy action under way."""
     observed, view = moment.observed, moment.observed.rollout
-    if observed.trouble:
+    if observed.trouble and view is None:
         return waiting(row, "NotKnown", observed.trouble, again=steps.ASK_AGAIN)
     if view is None and row.object is not None:
         return failed(row, "RolloutGone", f"ModelRollout {row.object.name} was deleted")
@@ -50,7 +50,7 @@ def timeout(action: Action, view: RolloutView, wanted: Steps) -> timedelta:
 def closing(action: Action, row: ActionStatus, moment: Moment, state: ActionState, reason: str, message: str) -> Step:
     """The end of an action that is given up: what it has under way is ordered back first."""
     view = moment.observed.rollout
-    if moment.observed.trouble:
+    if moment.observed.trouble and view is None:
         return waiting(row, "NotKnown", moment.observed.trouble, again=steps.ASK_AGAIN)
     if view is None or not _is_mine(view, action, moment) or not _asks_for(view, action.deploy):
         return steps.ended(row, state, reason, message)
@@ -104,6 +104,8 @@ def _followed(action: Action, row: ActionStatus, view: RolloutView, wanted: Step
     source = (row.evidence.deployment_id if row.evidence else None) or view.name
     metrics = criteria.named([*moment.observed.model_metrics.items()]) | dict(_metrics(view))
     if _is_live(view):
+        if moment.observed.trouble:
+            return waiting(row, "NotKnown", moment.observed.trouble, again=steps.ASK_AGAIN)
         return conclude(judged(row, action, metrics, source), f"version {view.spec.model.label} serves all requests")
     is_ours = deployment is not None and deployment.revision == names.revision_of(view.spec)
     if is_ours and deployment is not None and deployment.outcome is Outcome.ROLLED_BACK:
@@ -112,6 +114,8 @@ def _followed(action: Action, row: ActionStatus, view: RolloutView, wanted: Step
     if not is_ours or wanted.hold is None or not _is_proved(view, wanted, moment):
         return waiting(row, "Deploying", f"{status.phase}: {status.message or status.reason or 'no message yet'}")
     row = judged(row, action, metrics, source)
+    if moment.observed.trouble:
+        return waiting(row, "NotKnown", moment.observed.trouble, again=steps.ASK_AGAIN)
     if missing := unmet(row):
         said = f"{wanted.label} is proved, but {missing[0].expression} does not hold yet: {missing[0].values}"
         return waiting(row, "CriteriaNotMet", said)

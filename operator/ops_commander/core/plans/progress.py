@@ -39,7 +39,7 @@ def markdown(name: str, spec: ActionPlanSpec, status: ActionPlanStatus, now: dat
         if rows:
             lines += ["", f"## {priority}", ""]
             for row in rows:
-                lines += _entry(by_id[row.id], row)
+                lines += entry(by_id[row.id], row)
     return "\n".join(lines) + "\n"
 
 
@@ -56,7 +56,8 @@ def is_ended(phase: PlanPhase) -> bool:
     return phase in (PlanPhase.SUCCEEDED, PlanPhase.FAILED, PlanPhase.CANCELLED)
 
 
-def _entry(action: Action, row: ActionStatus) -> list[str]:
+def entry(action: Action, row: ActionStatus) -> list[str]:
+    """Lines of one action."""
     box = "x" if row.state is ActionState.SUCCEEDED else " "
     return [
         f"- [{box}] **{row.id}**: {_plain(action.title)}",
@@ -85,7 +86,8 @@ def _evidence(row: ActionStatus) -> str:
     if evidence.run_id:
         parts.append(f"run `{evidence.run_id}`")
     if evidence.artifact:
-        parts.append(f"artifact `{evidence.artifact}`" + (f" (sha256 `{evidence.sha256}`)" if evidence.sha256 else ""))
+        checksum = f" (sha256 `{evidence.sha256}`)" if evidence.sha256 else ""
+        parts.append(f"artifact {_code(evidence.artifact)}{checksum}")
     if evidence.deployment_id:
         parts.append(f"deployment `{evidence.deployment_id}`")
     return ", ".join(parts) or "none"

@@ -160,6 +160,11 @@ class World:
     window: Callable[[datetime], dict[str, float]] = lambda _: {"coverage": 1.0}
     mlflow: bool = True
     mlflow_is_away: bool = False
+    trouble: str | None = None
+    """What keeps the metrics of a deployed model from being read."""
+    model_metrics: dict[str, float] = field(default_factory=dict)
+    refused: str | None = None
+    """Why nothing is taken any more."""
     writes: int = 0
     started: list[str] = field(default_factory=list)
     """Actions by their first effect, in order: what the world saw of them."""
@@ -179,13 +184,13 @@ class World:
     def observed(self, plan: PlanView) -> Observed:
         action = action_under_way(plan.spec, plan.status)
         away = "MLflow: away" if self.mlflow_is_away else None
-        found = Observed(has_mlflow=self.mlflow)
+        found = Observed(has_mlflow=self.mlflow, refused=self.refused, model_metrics=self.model_metrics)
         if not away:
             found = replace(found, plan_run=self.runs.get(naming.marker(self.uid)))
         if action is None:
             return found
         if action.deploy:
-            return replace(found, rollout=self._rollout(action.deploy.rollout_name))
+            return replace(found, rollout=self._rollout(action.deploy.rollout_name), trouble=self.trouble)
         job = self._job(naming.object_name("plan", action.id)) if action.pod else None
         if away:
             return replace(found, job=job, trouble=away)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ops_commander.api.action_plan import ActionState, PlanPhase, Priority
 from ops_commander.api.conditions import ConditionType
+from ops_commander.core import names
 from ops_commander.core.plans.order import order, problems
 from tests.unit.core.plans.simulation import START, Program, World, action, serving, spec
 
@@ -322,3 +323,49 @@ def test_no_action_starts_before_all_of_a_higher_priority_have_ended(
     if high and policy != "Continue":
         after = it.status.actions[it.status.actions.index(high[0]) + 1 :]
         assert {row.state for row in after} <= {SKIPPED}
+
+
+def test_a_plan_that_was_cancelled_before_it_began_reports_too() -> None:
+    it = world(action("E"), cancel=True)
+
+    it.live()
+
+    assert it.states() == {"E": CANCELLED} and it.status.report is not None and it.created == ["run plan"]
+
+
+def test_what_is_refused_fails_the_action_and_a_refused_report_ends_the_trying() -> None:
+    it = world(action("E"))
+    it.refused = "422: no such image"
+
+    it.live()
+
+    assert it.status.actions[0].reason == "Refused" and it.status.report is None
+
+
+def test_a_deployment_is_reverted_by_cancel_while_mlflow_is_away() -> None:
+    it = world({**action("D", kind="deploy"), "successCriteria": ["error_rate < 1"]})
+    rollout = it.rollouts["ranker"]
+    while rollout.status.step is None:
+        rollout.move(it.now)
+        it.step()
+    it.trouble, it.spec = "MLflow: away", it.spec.model_copy(update={"cancel": True})
+
+    it.live()
+
+    assert it.states() == {"D": CANCELLED}
+    assert rollout.status.deployment and rollout.annotations[names.ABORT] == rollout.status.deployment.id
+
+
+def test_a_deployment_that_is_done_is_judged_once_its_metrics_can_be_read() -> None:
+    it = world({**action("D", kind="deploy"), "successCriteria": ["gain > 0"]})
+    it.trouble = "MLflow: away"
+    for _ in range(30):
+        it.rollouts["ranker"].move(it.now)
+        it.step()
+        it.now += timedelta(minutes=1)
+    assert it.status.actions[0].reason == "NotKnown"
+
+    it.trouble, it.model_metrics = None, {"gain": 0.2}
+    it.live()
+
+    assert it.states() == {"D": SUCCEEDED} and "gain = 0.2" in (it.status.actions[0].result or "")
