@@ -126,7 +126,7 @@ async def bench(
             deployment_id="ranker-abc-3",
             port=0,
             metrics_port=0,
-            **settings,  # type: ignore[arg-type]
+            **settings,
         )
         async with running(chosen, store=store, now=clock.now, tell=told.append, host="127.0.0.1") as comparer:
             yield Bench(models[0], models[1], comparer, session, told)

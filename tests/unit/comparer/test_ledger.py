@@ -30,8 +30,16 @@ def test_a_new_kind_finds_room_among_pairs_that_differ_more() -> None:
 def test_pairs_that_are_the_same_are_not_kept_and_evidence_is_made_only_for_those_that_are() -> None:
     made: list[float] = []
     worst = Worst(1)
+
+    def offer(deviation: float) -> None:
+        def evidence() -> tuple[dict[str, float], dict[str, float]]:
+            made.append(deviation)
+            return {}, {}
+
+        worst.offer(Compared(deviation), evidence)
+
     for deviation in (0.0, 0.5, 0.25, 0.75):
-        worst.offer(Compared(deviation), lambda deviation=deviation: (made.append(deviation) or {}, {}))  # type: ignore[misc]
+        offer(deviation)
     assert made == [0.5, 0.75]
 
 

