@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
+import kopf
 import pytest
 from kubernetes.aio import client
 
@@ -25,16 +27,19 @@ from ops_commander.api.v1alpha1 import API_VERSION, BaselineStatus
 from ops_commander.cli.main import main
 from ops_commander.core import names
 from ops_commander.core.plans import naming
-from ops_commander.runtime import clock
+from ops_commander.runtime import clock, handlers
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.plan_observer import PlanObserver
+from ops_commander.runtime.plan_service import PlanService
 from ops_commander.runtime.plans import PlanReconciler
+from ops_commander.runtime.settings import Settings
 from ops_commander.runtime.workqueue import WorkQueue
 from tests.integration.controlplane import ApiServer, ControlPlaneError, client_for
 from tests.integration.mlflow_server import MLflowServer
 from tests.integration.prometheus_server import PrometheusServer, Target, scrape, target
 from tests.integration.test_admission import ABSENT, ROLLOUT, Objects, changed
 
+T = TypeVar("T")
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 POD = {"spec": {"containers": [{"name": "test", "image": "registry.example/tests:1"}]}}
 
@@ -245,6 +250,11 @@ class Process:
                 raise Killed
             self.writes_left -= 1
         return True
+
+    @staticmethod
+    def nowhere() -> Any:
+        """No Prometheus server answers for any namespace."""
+        return SimpleNamespace(server_for=lambda _: None)
 
     async def close(self) -> None:
         await self.runs.close()
@@ -556,6 +566,64 @@ async def serve_with_policy(bench: Bench) -> None:
     }
     await bench.api.create("RolloutPolicy", bench.namespace, policy)
     await bench.serve({"policyRef": {"name": "default"}})
+
+
+# --- the running parts ---------------------------------------------------------------------------
+
+
+async def test_the_service_finds_a_plan_by_itself_and_carries_it_to_its_end(bench: Bench) -> None:
+    settings = Settings(prometheus_url="http://127.0.0.1:9", mlflow_url=bench.mlflow.url, namespaces=(bench.namespace,))
+    report = action("A1", "report", kinds=["progress"], successCriteria=["actions_failed == 0"])
+    await bench.api.create("ActionPlan", bench.namespace, changed(PLAN, {"spec.actions": [report]}))
+    events, artifacts = EventPoster(bench.api, "test", clock.now), MLflowArtifacts(bench.mlflow.url)
+    service = PlanService(settings, bench.api, Process.nowhere(), artifacts, events, lambda: True)
+    running = [asyncio.create_task(service.run()), asyncio.create_task(events.run())]
+    try:
+        plan = await eventually(bench.plan, has_ended)
+        posted = await eventually(lambda: bench.api.list("Event", bench.namespace), lambda items: len(items) >= 3)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await artifacts.close()
+
+    assert plan.status.phase is PlanPhase.SUCCEEDED and plan.status.actions[0].criteria[0].holds
+    assert {(item["reason"], item["regarding"]["kind"]) for item in posted} == {
+        ("ActionStarted", "ActionPlan"),
+        ("ActionSucceeded", "ActionPlan"),
+        ("PlanSucceeded", "ActionPlan"),
+    }
+
+
+async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool]) -> T:
+    """What is read once it holds."""
+    async with asyncio.timeout(60):
+        while True:
+            if holds(found := await read()):
+                return found
+            await asyncio.sleep(0.1)
+
+
+async def test_plans_and_their_rollouts_are_watched(api_server: ApiServer, bench: Bench) -> None:
+    seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    registry = kopf.OperatorRegistry()
+    handlers.watch_plans(registry, seen.put_nowait)
+    async with client_for(api_server, "admin") as raw:
+        handlers.log_in(registry, raw.configuration)
+        watching = asyncio.create_task(handlers.watch(registry, (bench.namespace,), "test", asyncio.Event()))
+        try:
+            async with asyncio.timeout(60):
+                await bench.api.create("ActionPlan", bench.namespace, PLAN)
+                assert await seen.get() == (bench.namespace, "meeting-1")
+                await bench.serve()  # a rollout that no plan has touched concerns no plan
+                by_another = {"metadata": {"annotations": {naming.BY_PLAN: "another"}}}
+                await bench.api.merge("ModelRollout", bench.namespace, "ranker", by_another)
+                while (key := await seen.get()) == (bench.namespace, "meeting-1"):
+                    pass
+                assert key == (bench.namespace, "another")
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 async def test_the_columns_tell_the_story(api_server: ApiServer, bench: Bench) -> None:

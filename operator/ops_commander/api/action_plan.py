@@ -303,6 +303,8 @@ class ActionPlanSpec(Resource):
 
 
 class PlanPhase(StrEnum):
+    """For display; derived from the states of the actions. Invalid: nothing of it can be executed."""
+
     PENDING = "Pending"
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
@@ -312,6 +314,8 @@ class PlanPhase(StrEnum):
 
 
 class ActionState(StrEnum):
+    """Where an action is: Skipped was never started, Cancelled was ended by `spec.cancel`."""
+
     PENDING = "Pending"
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
