@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "preflight": ("preflight", "check a candidate's schema, dependencies, config, checkpoints and tests"),
     "compare": ("compare", "answer nothing, compare what stable and candidate answer to mirrored requests"),
     "plan": ("plan", "validate, render, apply, follow or cancel a Planning Team's pending_actions.json"),
+    "report": ("report", "write the reports of a rollout, a plan or a namespace as Markdown, SVG and JSON lines"),
+    "history": ("history", "print every action on a rollout: who, what, why, and what came of it"),
     "verify": ("verify", "verify a version in MLflow; the operator runs it as a process of its own"),
     "crd": ("crd", "write CRDs, schemas and reference from the API models"),
 }
