@@ -228,7 +228,7 @@ def _replica_set_actions(situation: Situation, status: ModelRolloutStatus) -> li
             actions.append(Scale(view.name, replicas))
         if view is not None and view.owned != bool(manifests.owner_references(snapshot)):
             actions.append(SetOwner(view.name, manifests.owner_references(snapshot)))
-    actions.extend(Apply(job) for job in test_jobs.missing(replace(snapshot, status=status)))
+    actions.extend(Apply(job) for job in test_jobs.missing(replace(snapshot, status=status), situation.now))
     actions.extend(Delete("Job", name) for name in test_jobs.abandoned(replace(snapshot, status=status)))
     if snapshot.has_leftover_route and situation.is_confirmed:
         actions.append(Delete("HTTPRoute", snapshot.name))

@@ -18,6 +18,7 @@ from ops_commander.api.v1alpha1 import (
     TestStatus,
 )
 from ops_commander.core import names
+from ops_commander.core.situation import SETTLE
 from ops_commander.core.snapshot import JobView, Manifest, Snapshot
 
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -93,16 +94,17 @@ def keeps_logs(snapshot: Snapshot) -> bool:
 
 
 def are_running(snapshot: Snapshot) -> bool:
-    """Whether this is the moment for tests: begun, with pods that are Ready and without traffic."""
+    """Whether tests have begun, with pods that are Ready and without traffic."""
     step = snapshot.status.step
     states = (StepState.PREPARING, StepState.LAUNCHING)
     return step is not None and step.testing_since is not None and step.state in states
 
 
-def missing(snapshot: Snapshot) -> list[Manifest]:
-    """Jobs that are to be made now."""
-    deployment = snapshot.status.deployment
-    if deployment is None or not are_running(snapshot):
+def missing(snapshot: Snapshot, now: datetime) -> list[Manifest]:
+    """Jobs that are to be made now, once every node has had time to learn of the pods behind the Service."""
+    deployment, step = snapshot.status.deployment, snapshot.status.step
+    since = step.testing_since if step else None
+    if deployment is None or since is None or not are_running(snapshot) or now < since + SETTLE:
         return []
     ended = {row.job for row in deployment.tests if row.state in ENDED}
     wanted = {job_name(deployment, test): test for test in tests_of(snapshot)}

@@ -9,7 +9,7 @@ from ops_commander.api.v1alpha1 import TestState, TestStatus
 from ops_commander.core import test_jobs
 from ops_commander.core.changes import CHECK_AGAIN, Change, Occurrence, moved, waiting, with_step
 from ops_commander.core.reverts import begin_rollback
-from ops_commander.core.situation import Situation
+from ops_commander.core.situation import SETTLE, Situation
 
 GRACE = timedelta(minutes=1)
 """Time beyond a test's own for its Job to be made and to end."""
@@ -21,10 +21,16 @@ def awaiting_tests(situation: Situation, rule: str) -> Change | None:
     tests = test_jobs.tests_of(snapshot)
     if step is None or not tests or step.reached_at is not None:
         return None
+    revision = snapshot.status.candidate_revision
+    if step.testing_since is None and revision and not situation.is_ready_behind("candidate", revision, 1):
+        return waiting(situation, rule, "WaitingForPods", "the candidate Service has no ready pod to test yet")
     if step.testing_since is None:
         names = ", ".join(test.name for test in tests)
         status = with_step(snapshot.status, testing_since=situation.now)
         return moved(situation, rule, status, Occurrence("TestsStarted", f"{len(tests)} test(s): {names}"))
+    if situation.now < step.testing_since + SETTLE:
+        until = step.testing_since + SETTLE
+        return waiting(situation, rule, "Settling", "the nodes learn of the new pods", until=until)
     rows = test_jobs.rows(snapshot)
     failed = [row for row in rows if row.state is TestState.FAILED]
     if failed:
@@ -72,8 +78,8 @@ def awaiting_files(situation: Situation) -> Change | None:
 
 
 def stays(situation: Situation, change: Change) -> Change:
-    """A step that is not left after all: its files are read anew the next time."""
+    """A step that is not left after all: its files are read and its evidence is written anew the next time."""
     step = change.status.step
-    if step is None or step.leaving_since is None or situation.step is None:
+    if step is None or not (step.leaving_since or step.proved_at) or situation.step is None:
         return change
-    return replace(change, status=with_step(change.status, leaving_since=None))
+    return replace(change, status=with_step(change.status, leaving_since=None, proved_at=None))
