@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema, model_validator
 
 from ops_commander.api.cel import exactly_one, rule, rules
+from ops_commander.api.evidence import EvidenceRule
 from ops_commander.api.fields import Duration, PositiveDuration, Query, Resource
 from ops_commander.api.presets import PRESETS, PresetName
 from ops_commander.api.quorum import Quorum
@@ -376,6 +377,8 @@ class RolloutPolicySpec(Resource):
     """Whether a version without `spec.preflight` may go anywhere."""
     risk: RiskPolicy = RiskPolicy()
     """How the composite risk is put together."""
+    evidence: EvidenceRule = EvidenceRule.BEST_EFFORT
+    """Required: a promotion waits until its evidence is in MLflow, where the operator has one. A revert never waits."""
 
 
 class RolloutPolicy(Resource):
@@ -509,6 +512,8 @@ def integration_objectives() -> list[Objective]:
 
 
 DEFAULT_POLICY = RolloutPolicySpec(
-    objectives=[*run_objectives(), *live_objectives(), *integration_objectives()], quorum=Quorum()
+    objectives=[*run_objectives(), *live_objectives(), *integration_objectives()],
+    quorum=Quorum(),
+    evidence=EvidenceRule.REQUIRED,
 )
 """S1 to S8 and the three votes as shipped; used where a rollout names no policy."""

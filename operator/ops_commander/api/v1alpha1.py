@@ -12,6 +12,7 @@ from ops_commander.api.ballot import QuorumStatus, VoteStatus
 from ops_commander.api.cel import exactly_one, not_longer, rule, rules
 from ops_commander.api.comparison import Comparison
 from ops_commander.api.conditions import Condition
+from ops_commander.api.evidence import EvidenceStatus, OutboxEntry
 from ops_commander.api.fields import Duration, PositiveDuration, Resource, Time
 from ops_commander.api.risk import Band, Part
 from ops_commander.api.risk import Verdict as RiskVerdict
@@ -97,6 +98,9 @@ class ModelReference(Resource):
     """Alias of the registered model, resolved to a version once, when it is verified: needs `spec.preflight`."""
     run_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """MLflow run that produced the model. Where given, the run must exist and be finished."""
+    promoted_alias: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """Alias of the registered model, as champion: moved to a version once it is stable, and back to the stable version
+    where it points to one that was reverted. It is no part of the revision: setting it starts nothing."""
 
     @property
     def label(self) -> str:
@@ -489,6 +493,8 @@ class StepStatus(Resource):
     """Since when the tests of `spec.preflight` run against its pods."""
     leaving_since: Time | None = None
     """Since when all of its objectives are met and it is verified anew before the next step."""
+    proved_at: Time | None = None
+    """Since when nothing but its evidence in MLflow is missing for the promotion."""
 
 
 class StepRecord(Resource):
@@ -722,6 +728,8 @@ class DeploymentStatus(Resource):
     """Names this attempt in events, metrics and MLflow."""
     revision: str
     """Revision of the candidate."""
+    model: str | None = None
+    """Name of the registered model."""
     model_version: str
     """Version of the model, from `spec.model`."""
     generation: int
@@ -752,6 +760,12 @@ class DeploymentStatus(Resource):
     """Steps entered so far, in order."""
     voted_at: Time | None = None
     """When it had the votes for production."""
+    kept_at: Time | None = None
+    """When the evidence that its promotion waited for was in MLflow."""
+    deploy_run_id: str | None = None
+    """The deployment's own MLflow run, which has its evidence."""
+    evidence: EvidenceStatus | None = None
+    """What MLflow has of it."""
     transitions: list[Transition] = []
     """Changes of its state so far, in order; the latest 200."""
 
@@ -797,6 +811,8 @@ class HistoryEntry(Resource):
     """When it started."""
     ended_at: Time
     """When it ended."""
+    deploy_run_id: str | None = None
+    """The deployment's own MLflow run, once its evidence is complete."""
 
 
 class ModelRolloutStatus(Resource):
@@ -850,6 +866,8 @@ class ModelRolloutStatus(Resource):
     """The last promote order that was carried out."""
     history: list[HistoryEntry] = []
     """Deployments that have ended, latest first."""
+    outbox: list[OutboxEntry] = []
+    """Deployments that have ended and whose evidence is not complete in MLflow yet, oldest first."""
     replicas: int = 0
     """Pods of the stable version; read by autoscalers."""
     ready_replicas: int = 0

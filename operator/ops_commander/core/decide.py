@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
-from ops_commander.core import consensus, names, story
+from ops_commander.core import consensus, evidence_kept, names, story
 from ops_commander.core.changes import LOOK_AGAIN, Change, Occurrence
 from ops_commander.core.desired import Action, SetFinalizers, actions_for, removal_actions, with_traffic
 from ops_commander.core.journal import with_transition
@@ -45,7 +45,7 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
     status = with_traffic(situation, with_transition(situation, change))
     urgent, actions = actions_for(situation, status)
     actions = [*actions, *consensus.notes(situation)]
-    status = story.told(situation, change, status)
+    status, lost = evidence_kept.with_outbox(situation, story.told(situation, change, status))
     return Decision(
         rule=change.rule,
         reason=change.reason,
@@ -53,7 +53,7 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
         status=status if story.worth_writing(snapshot.status, status, now) else None,
         urgent=tuple(urgent),
         actions=tuple(actions),
-        occurrences=(*seen, *cast, *change.occurrences),
+        occurrences=(*seen, *cast, *change.occurrences, *lost),
         requeue_at=_requeue_at(situation, change, bool(urgent or actions)),
     )
 

@@ -24,6 +24,8 @@ COMPARER_OF = f"{GROUP}/comparer-of"
 ABORT = f"{GROUP}/abort"
 PROMOTE = f"{GROUP}/promote"
 RETRY = f"{GROUP}/retry"
+PARENT_RUN = f"{GROUP}/parent-run-id"
+"""On a ModelRollout: the MLflow run that its deployments' runs belong under, as a plan's."""
 
 _REVISION_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _REVISION_LENGTH = 10
@@ -34,7 +36,7 @@ def revision_of(spec: ModelRolloutSpec) -> str:
     content: dict[str, Any] = {
         "template": spec.template,
         "targetPort": spec.service.target_port,
-        "model": spec.model.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "model": spec.model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"promoted_alias"}),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     number = int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big")

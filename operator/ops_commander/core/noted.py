@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, RetiringStatus, TrafficStatus
-from ops_commander.core import routes, test_jobs
+from ops_commander.core import evidence_kept, routes, test_jobs
 from ops_commander.core.changes import Occurrence
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import Situation
@@ -21,7 +21,8 @@ def noted(snapshot: Snapshot, now: datetime) -> tuple[Snapshot, tuple[Occurrence
     current = replace(adopted, status=adopted.status.model_copy(update={"traffic": traffic}))
     status = current.status.model_copy(update={"retiring": _retiring(Situation(current, now))})
     status, checked = _verified(current, status)
-    return replace(current, status=_tested(current, status)), (*adoption, *drift, *checked)
+    status, kept = evidence_kept.noted(current, _tested(current, status))
+    return replace(current, status=status), (*adoption, *drift, *checked, *kept)
 
 
 def _verified(snapshot: Snapshot, status: ModelRolloutStatus) -> tuple[ModelRolloutStatus, tuple[Occurrence, ...]]:

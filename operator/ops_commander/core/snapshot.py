@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from ops_commander.api.evidence import EvidenceStatus
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import BaselineStatus, ModelRolloutSpec, ModelRolloutStatus, TestState
 from ops_commander.api.verification import EvidenceFile, VerificationStatus
@@ -183,6 +184,8 @@ class Snapshot:
     votes: tuple[Vote, ...] = ()
     """Votes on the rollout, where the policy lets others than the operator cast one."""
     installation: Installation = Installation()
+    written: Mapping[str, EvidenceStatus] = field(default_factory=dict)
+    """By deployment id: what this process has written to MLflow, or why it could not."""
     interval: timedelta = timedelta(seconds=5)
     """Time between ticks."""
     observing_since: datetime | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ops_commander.api.evidence import EvidenceRule
 from ops_commander.api.fields import format_time
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.quorum import ABSENT
@@ -27,7 +28,15 @@ from ops_commander.core.question import Question, question_of
 from ops_commander.core.recording import Recording, RecordingProblem, Tick
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import Situation
-from ops_commander.core.snapshot import Baseline, Evidence, Manifest, ReplicaSetView, ServiceView, Snapshot
+from ops_commander.core.snapshot import (
+    Baseline,
+    Evidence,
+    Installation,
+    Manifest,
+    ReplicaSetView,
+    ServiceView,
+    Snapshot,
+)
 from ops_commander.core.trial import Trial
 
 HEARD_AFTER = timedelta(milliseconds=250)
@@ -145,6 +154,7 @@ class Stage:
             interval=recording.interval,
             observing_since=self.observing_since,
             stale_after=recording.stale_after,
+            installation=Installation(mlflow_url="recorded" if self._awaits_evidence(now) else ""),
         )
         pods = replace(bare, replica_sets=self._replica_sets(Situation(bare, now), facts))
         stable, candidate = desired.service_revisions(status)
@@ -161,6 +171,12 @@ class Stage:
         was_asked = self.recording.policy.quorum is not None
         waits = was_asked and (voted_at is None or now < voted_at)
         return self.policy.model_copy(update={"quorum": ABSENT if waits else None})
+
+    def _awaits_evidence(self, now: datetime) -> bool:
+        """When the evidence of a promotion was in MLflow is recorded; until then it is missing here too."""
+        deployment = self.recording.deployment
+        was_asked = self.recording.policy.evidence is EvidenceRule.REQUIRED and deployment.evidence is not None
+        return was_asked and (deployment.kept_at is None or now < deployment.kept_at)
 
     def _edits(self, facts: Facts) -> dict[str, Any]:
         return {

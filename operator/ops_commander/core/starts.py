@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ops_commander.api.v1alpha1 import DeploymentStatus, Outcome, StepState
-from ops_commander.core import names
+from ops_commander.core import evidence_kept, names
 from ops_commander.core.changes import CHECK_AGAIN, Change, Occurrence, enter_step, moved
 from ops_commander.core.situation import Situation
 
@@ -43,6 +43,9 @@ def unverified(situation: Situation) -> Change | None:
     for check in situation.open_checks:
         again = situation.now + CHECK_AGAIN
         return Change("unverified", status, check.reason, check.message, "verified again", again)
+    if evidence_kept.is_blocked(situation):
+        message = f"evidence of {len(status.outbox)} deployments is not in MLflow yet: none starts before"
+        return Change("unverified", status, evidence_kept.REASON, message, requeue_at=situation.now + CHECK_AGAIN * 3)
     if situation.snapshot.spec.paused:
         return Change("unverified", status, "Paused", "spec.paused holds the start", "spec.paused: false")
     return None
@@ -70,6 +73,7 @@ def _start(situation: Situation, rule: str, why: str) -> Change:
     deployment = DeploymentStatus(
         id=identity,
         revision=situation.revision,
+        model=snapshot.spec.model.name,
         model_version=version,
         generation=snapshot.generation,
         started_at=now,

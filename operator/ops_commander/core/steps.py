@@ -14,9 +14,10 @@ from ops_commander.api.v1alpha1 import (
     RetiringStatus,
     Role,
     StepState,
+    StepStatus,
     Verdict,
 )
-from ops_commander.core import consensus, names, objectives, verifying
+from ops_commander.core import consensus, evidence_kept, names, objectives, verifying
 from ops_commander.core.changes import (
     CHECK_AGAIN,
     Change,
@@ -190,6 +191,10 @@ def promoted(situation: Situation) -> Change | None:
     held = consensus.awaiting_quorum(situation, "promoted", situation.next_step)
     if held:
         return held
+    unkept = evidence_kept.awaiting_evidence(situation, "promoted")
+    if unkept:
+        late = _overdue(situation)
+        return late if late and late.occurrences else unkept
     change = _advance(situation, "promoted", why)
     return replace(change, status=change.status.model_copy(update={"handled_promote": order}))
 
@@ -199,7 +204,10 @@ def _advance(situation: Situation, rule: str, why: str) -> Change:
     assert step is not None
     if situation.is_last_step:
         occurrence = Occurrence("PromotionStarted", f"{step.name} is done ({why}): the candidate becomes stable")
-        return moved(situation, rule, in_state(situation, StepState.SWITCHING), occurrence)
+        switching = in_state(situation, StepState.SWITCHING)
+        if evidence_kept.is_required(situation):
+            switching = with_deployment(switching, kept_at=situation.now)
+        return moved(situation, rule, switching, occurrence)
     status = situation.snapshot.status.model_copy(update={"objectives": situation.rows})
     status = enter_step(situation, status, step.index + 1, StepState.PREPARING)
     assert status.step is not None
@@ -219,7 +227,7 @@ def running(situation: Situation) -> Change | None:
         held = consensus.awaiting_quorum(situation, "running", situation.next_step)
         if held:
             return held
-        unread = verifying.awaiting_files(situation)
+        unread = verifying.awaiting_files(situation) or evidence_kept.awaiting_evidence(situation, "running")
         if unread is None:
             return _advance(situation, "running", f"all objectives met for {format_duration(spec.min_duration)}")
     return _overdue(situation) or unread or verifying.stays(situation, _unproved(situation, verdict, dwelled_at))
@@ -273,12 +281,16 @@ def _overdue(situation: Situation) -> Change | None:
         message = "; ".join(f"{row.name}: {row.message}" for row in undecided)
         return waiting(situation, "overdue", SHADOW_ONLY, message, next_="promote or abort", every=CHECK_AGAIN)
     details = "; ".join(f"{row.name} {row.reason}: {row.message}" for row in undecided)
-    details = details or ("policy cannot be read" if policy is None else "its files were not read again")
+    details = details or ("policy cannot be read" if policy is None else _unfinished(step))
     message = f"{step.name} not proved within {format_duration(situation.step_spec.max_duration)}: {details}"
     if policy and policy.on_deadline is OnDeadline.PAUSE:
         next_ = "abort" if step.state is StepState.HELD else "promote or abort"
         return waiting(situation, "overdue", "DeadlineInconclusive", message, next_=next_, every=CHECK_AGAIN)
     return begin_rollback(situation, "overdue", "DeadlineInconclusive", message)
+
+
+def _unfinished(step: StepStatus) -> str:
+    return "its evidence was not written to MLflow" if step.proved_at else "its files were not read again"
 
 
 def switching(situation: Situation) -> Change | None:

@@ -20,11 +20,13 @@ from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, KubernetesApi, NotFound, load_configuration
 from ops_commander.adapters.mlflow import MLflow
 from ops_commander.adapters.mlflow_artifacts import MLflowArtifacts
+from ops_commander.adapters.mlflow_evidence import MLflowEvidence
 from ops_commander.adapters.prometheus_servers import PrometheusServers
 from ops_commander.core.snapshot import Installation
 from ops_commander.runtime import clock, endpoints, handlers, metrics
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.evidence import EvidenceBook
+from ops_commander.runtime.evidence_writer import EvidenceWriter
 from ops_commander.runtime.handlers import Rollouts
 from ops_commander.runtime.history import History
 from ops_commander.runtime.leader import Election
@@ -59,6 +61,7 @@ class Operator:
     prometheus: PrometheusServers
     mlflow: MLflow | None
     artifacts: MLflowArtifacts | None
+    evidence: MLflowEvidence | None
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue()
@@ -78,6 +81,7 @@ class Operator:
             Verifications(self._verifier(), clock.now, self._wake),
             TestLogs(self.cluster, self.artifacts, clock.now, self._wake),
             Installation(self.settings.image, self.settings.image_pull_policy, self.settings.mlflow_url),
+            self._evidence_writer(),
         )
         self.watching = asyncio.Event()
         self.election = Election(
@@ -94,6 +98,19 @@ class Operator:
         self.plans = PlanService(
             self.settings, self.api, self.prometheus, self.artifacts, self.events, self.election.holds
         )
+
+    def _evidence_writer(self) -> EvidenceWriter:
+        return EvidenceWriter(
+            self.evidence,
+            self.artifacts,
+            clock.now,
+            self.queue.add,
+            self.queue.add_after,
+            may_write=self._leads,
+        )
+
+    def _leads(self) -> bool:
+        return self.election.holds()
 
     def _verifier(self) -> FileVerifier | None:
         return Verifier() if self.settings.mlflow_url else None
@@ -172,12 +189,13 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     prometheus = _servers(settings)
     mlflow = MLflow(settings.mlflow_url) if settings.mlflow_url else None
     artifacts = MLflowArtifacts(settings.mlflow_url) if settings.mlflow_url else None
+    evidence = MLflowEvidence(settings.mlflow_url) if settings.mlflow_url else None
     async with KubernetesApi(configuration) as api:
         try:
-            yield Operator(settings, configuration, api, prometheus, mlflow, artifacts)
+            yield Operator(settings, configuration, api, prometheus, mlflow, artifacts, evidence)
         finally:
             prometheus.close()
-            for server in (mlflow, artifacts):
+            for server in (mlflow, artifacts, evidence):
                 if server:
                     await server.close()
 
