@@ -52,6 +52,9 @@ class MLflowServer:
         """A call of MLflow's REST API, as `runs/create`."""
         return self._ask("POST", f"/api/2.0/mlflow/{call}", json.dumps(body).encode())
 
+    def delete(self, call: str, **body: Any) -> dict[str, Any]:
+        return self._ask("DELETE", f"/api/2.0/mlflow/{call}", json.dumps(body).encode())
+
     def get(self, call: str, **query: str) -> dict[str, Any]:
         return self._ask("GET", f"/api/2.0/mlflow/{call}?{urllib.parse.urlencode(query)}")
 

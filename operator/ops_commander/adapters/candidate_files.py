@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from ops_commander.adapters.mlflow import FINISHED
 from ops_commander.adapters.mlflow_artifacts import (
     ArtifactError,
     Downloaded,
@@ -36,6 +35,7 @@ from ops_commander.integration.verification import (
     references,
 )
 
+_FINISHED: Final = "FINISHED"
 _RUNS: Final = "runs:/"
 _MODELS: Final = "models:/"
 _MISSING: Final = "ArtifactMissing"
@@ -137,8 +137,8 @@ class _Fetch:
             raise Refused(Veto("ModelRunNotFound", str(error))) from error
         except Unsupported as error:
             raise Refused(Veto("NotVerified", str(error))) from error
-        if run.status != FINISHED:
-            message = f"run {run.run_id} of version {version.version} is {run.status}: expected {FINISHED}"
+        if run.status != _FINISHED:
+            message = f"run {run.run_id} of version {version.version} is {run.status}: expected {_FINISHED}"
             raise Refused(Veto("ModelRunNotFinished", message))
 
     def _read(self, bare: Candidate) -> CandidateManifest:

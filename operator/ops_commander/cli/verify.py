@@ -54,10 +54,10 @@ def _handle(arguments: argparse.Namespace) -> int:
     _limit(request, arguments.memory)
     try:
         with tempfile.TemporaryDirectory(prefix="ops-commander-verify-") as folder:
-            answer = asyncio.run(_answer(request, Path(folder)))
+            found = asyncio.run(answer(request, Path(folder)))
     except (ArtifactError, OSError) as error:
         return _failed(str(error), NOT_NOW)
-    sys.stdout.write(answer.model_dump_json(by_alias=True) + "\n")
+    sys.stdout.write(found.model_dump_json(by_alias=True) + "\n")
     return 0
 
 
@@ -85,7 +85,11 @@ def _limit(request: VerificationRequest, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-async def _answer(request: VerificationRequest, folder: Path) -> VerificationStatus | Recheck:
+async def answer(request: VerificationRequest, folder: Path) -> VerificationStatus | Recheck:
+    """The answer to a request; an empty folder is filled.
+
+    Raises Unreachable, and OSError where files cannot be kept.
+    """
     mlflow = MLflowArtifacts(request.mlflow_url)
     try:
         if request.recheck is not None:

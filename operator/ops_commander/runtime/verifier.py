@@ -22,6 +22,8 @@ from ops_commander.runtime.verifications import NotVerifiedNow
 COMMAND: Final = (sys.executable, "-m", "ops_commander.cli.main", "verify")
 _MAX_ANSWER: Final = 4 * 1024 * 1024
 _TAIL: Final = 2000
+_PIECE: Final = 65536
+_LAST_WORDS: Final = 5.0
 _PASSED_ON: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Of the environment: no credentials of the operator, because the process reads files of strangers."""
 
@@ -100,31 +102,36 @@ async def _talk(process: asyncio.subprocess.Process, request: bytes) -> tuple[by
         stdin.write(request)
         await stdin.drain()
     stdin.close()
-    answer, said = await asyncio.gather(_first(process.stdout, _MAX_ANSWER), _last(process.stderr, _TAIL))
+    answer, said = await asyncio.gather(_first(process.stdout, _MAX_ANSWER + 1), _last(process.stderr, _TAIL))
+    if len(answer) > _MAX_ANSWER:
+        raise NotVerifiedNow(f"the process that verifies answers more than {_MAX_ANSWER} bytes: expected fewer")
     return answer, printable(" ".join(said.decode(errors="replace").split()), _TAIL)
 
 
 async def _first(stream: asyncio.StreamReader, limit: int) -> bytes:
+    """To the end, beyond the limit too: a process is only seen to end once its pipes have been read."""
     found = bytearray()
-    while piece := await stream.read(65536):
-        found += piece
-        if len(found) > limit:
-            raise NotVerifiedNow(f"the process that verifies answers more than {limit} bytes")
+    while piece := await stream.read(_PIECE):
+        found += piece[: limit - len(found)]
     return bytes(found)
 
 
 async def _last(stream: asyncio.StreamReader, limit: int) -> bytes:
     found = b""
-    while piece := await stream.read(65536):
-        found = (found + piece)[-limit:]
+    while piece := await stream.read(_PIECE):
+        found = (found + piece)[-limit:] if limit else b""
     return found
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """The whole group, which may outlive its leader."""
+    """The whole group, which may outlive its leader. One who has left it and holds a pipe is not waited for."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
+    assert process.stdout and process.stderr
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS):
+            await asyncio.gather(_last(process.stdout, 0), _last(process.stderr, 0))
+            await process.wait()
 
 
 def _ended(code: int) -> str:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from ops_commander.api.risk import Verdict
+from ops_commander.api.verification import Waiver
 from ops_commander.cli import preflight as command
 from ops_commander.integration import preflight
 from ops_commander.integration.artifacts.describe import config_checksum
@@ -296,6 +297,75 @@ def test_text_of_the_candidate_cannot_break_a_report(candidate: Candidate) -> No
     assert "x \\| y did not pass" in as_markdown(candidate.run())
 
 
+def test_the_manifest_of_what_serves_is_the_baseline(candidate: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "serving"
+    folder.mkdir()
+    serving = Candidate(folder)
+    serving.put("new.json", json.dumps({**SCHEMA, "required": ["score", "label"]}).encode())
+    serving.put("cand.lock", b"numpy==1.26.2\nrequests==2.31.0\ntransformers==4.40.0")
+    other = preflight.Baseline(serving.write(), "serving")
+    for unread in ("old.json", "prod.lock"):
+        (candidate.folder / unread).unlink()
+
+    report = candidate.run(replace(SETTINGS, baseline=other))
+
+    assert component(report, "schema").vetoes[0].startswith("SchemaBreaking: response /label: became-optional")
+    assert (report.schema_diff.baseline.file, report.lock_diff.baseline.file) == (
+        "new.json of serving",
+        "cand.lock of serving",
+    )
+    assert report.lock_diff.mismatch > 0
+    for name in ("schema", "lockfile"):
+        assert "the baseline is what serving ships" in component(report, name).reasons
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda it: it.put("new.json", b"{"), "new.json of serving: "),
+        (lambda it: (it.folder / "cand.lock").unlink(), "cand.lock of serving: No such file"),
+        (lambda it: it.set("schema", candidate="../../x"), "serving: line 1"),
+    ],
+)
+def test_a_baseline_that_cannot_be_read_is_named(candidate: Candidate, tmp_path: Path, change: Any, said: str) -> None:
+    folder = tmp_path / "serving"
+    folder.mkdir()
+    serving = Candidate(folder)
+    change(serving)
+
+    with pytest.raises(BadInput) as error:
+        candidate.run(replace(SETTINGS, baseline=preflight.Baseline(serving.write(), "serving")))
+
+    assert str(error.value).startswith(said.split(" line")[0])
+
+
+@pytest.mark.parametrize(("version", "vetoed"), [("7", False), ("8", True), ("7.0", True)])
+def test_a_waiver_is_no_veto_for_its_version_and_no_smaller_drift(
+    candidate: Candidate, version: str, vetoed: bool
+) -> None:
+    candidate.put("new.json", json.dumps({**SCHEMA, "properties": {"label": {"type": "string"}}}).encode())
+
+    report = candidate.run(replace(SETTINGS, waiver=Waiver(version=version, reason="callers use v2")))
+
+    found = component(report, "schema")
+    assert report.schema_diff.schema_drift == 1
+    assert bool(found.vetoes) is vetoed
+    assert ("breaking changes are waived for version 7: callers use v2" in found.reasons) is not vetoed
+    assert report.verdict is (Verdict.REJECT if vetoed else Verdict.SHADOW_ONLY)
+
+
+def test_tests_may_be_elsewhere_and_those_that_are_named_must_pass(candidate: Candidate) -> None:
+    elsewhere = replace(SETTINGS, tests_elsewhere=True)
+    candidate.set("tests", passed=False)
+    assert component(candidate.run(elsewhere), "tests").vetoes == ["TestFailed: unit did not pass"]
+
+    del candidate.manifest["tests"]
+    assert component(candidate.run(elsewhere), "tests").verdict is Verdict.SAFE
+    assert component(candidate.run(), "tests").vetoes == [
+        "NoTests: the manifest names no test: expected at least one, that passed"
+    ]
+
+
 def execute(*flags: str) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
@@ -334,6 +404,22 @@ def test_exit_codes(
     assert bool(said.err) is (code == 2)
     if code < 2 and format_ == "json":
         assert json.loads(said.out)["model"] == {"name": "ranker", "version": "7", "runId": "run_1"}
+
+
+def test_the_command_takes_another_manifest_as_baseline(
+    candidate: Candidate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    candidate.manifest["checkpoints"][0].pop("maxAge")
+    candidate.manifest["evidence"][0].pop("maxAge")
+    folder = tmp_path / "serving"
+    folder.mkdir()
+    serving = Candidate(folder)
+    serving.put("new.json", json.dumps({**SCHEMA, "required": ["score", "label"]}).encode())
+
+    assert execute(str(candidate.write())) == 0
+    assert execute(str(candidate.write()), f"--baseline={serving.write()}") == 1
+    assert f"the baseline is what {serving.file} ships" in capsys.readouterr().out
+    assert execute(str(candidate.write()), f"--baseline={folder / 'gone.yaml'}") == 2
 
 
 def test_output_goes_to_a_file(candidate: Candidate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
