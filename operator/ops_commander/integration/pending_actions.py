@@ -32,7 +32,8 @@ from ops_commander.integration.documents import BadInput, Place, dotted, read_te
 from ops_commander.integration.schema.jsontext import load_json, position
 from ops_commander.integration.schema.model import SchemaError
 
-MAX_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 512 * 1024
+"""The plan and its status are one object of the API server, which takes 1.5 MiB."""
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Path_ = Annotated[str, Field(min_length=1, max_length=500)]

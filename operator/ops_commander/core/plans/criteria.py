@@ -16,6 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 LONGEST: Final = 500
@@ -76,6 +77,7 @@ class Criterion:
         return Judged(_truth(self.tree, known), ", ".join(said))
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Criterion:
     """Raises BadCriterion."""
     if len(text) > LONGEST:

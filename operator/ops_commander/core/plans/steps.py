@@ -23,7 +23,9 @@ LOOK_AGAIN = timedelta(seconds=30)
 """What an action waits for is watched, or asked again after this."""
 ASK_AGAIN = timedelta(seconds=5)
 """Where something could not be read."""
-LONGEST_MESSAGE = 1000
+LONGEST_MESSAGE = 500
+LONGEST_CRITERION = 200
+"""Of an expression and of its values in status: 100 actions of 16 criteria fit into one object with their plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def judged(row: ActionStatus, action: Action, metrics: Mapping[str, float], sour
     found = []
     for text in action.success_criteria:
         verdict = criteria.parse(text).judged(metrics)
-        found.append(CriterionStatus(expression=text, holds=verdict.holds, values=verdict.values))
+        expression, values = short(text, LONGEST_CRITERION), short(verdict.values, LONGEST_CRITERION)
+        found.append(CriterionStatus(expression=expression, holds=verdict.holds, values=values))
     said = "; ".join(f"{item.expression}: {_word(item.holds)} ({item.values} @ {source})" for item in found)
     return row.model_copy(update={"criteria": found, "result": short(said) or None})
 
@@ -81,8 +84,8 @@ def conclude(row: ActionStatus, done: str) -> Step:
     return ended(row, ActionState.SUCCEEDED, "CriteriaMet" if row.criteria else "Done", done)
 
 
-def short(text: str) -> str:
-    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+def short(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def timeout_of(action: Action, work: timedelta = timedelta(0)) -> timedelta:

@@ -340,6 +340,7 @@ def action(identity: str, priority: str = "HIGH", kind: str = "experiment", **mo
 
 
 def spec(*actions: dict[str, Any], **more: Any) -> ActionPlanSpec:
+    """A plan of these actions."""
     return ActionPlanSpec.model_validate({"meetingId": "meeting-1", "actions": list(actions), **more})
 
 

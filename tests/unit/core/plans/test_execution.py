@@ -369,3 +369,16 @@ def test_a_deployment_that_is_done_is_judged_once_its_metrics_can_be_read() -> N
     it.live()
 
     assert it.states() == {"D": SUCCEEDED} and "gain = 0.2" in (it.status.actions[0].result or "")
+
+
+def test_a_plan_of_many_criteria_and_its_status_fit_into_one_object() -> None:
+    long = " + ".join(f"metric_{index}" for index in range(15)) + " < 1"
+    one = {"title": "t" * 200, "owner": "o" * 100, "successCriteria": [long] * 16}
+    it = World(spec(*({**action(f"A{index}", "LOW"), **one} for index in range(40)), failurePolicy="Continue"))
+
+    it.live()
+
+    assert set(it.states().values()) == {FAILED}
+    plan = it.spec.model_dump_json(by_alias=True, exclude_none=True)
+    status = it.status.model_dump_json(by_alias=True, exclude_none=True)
+    assert len(plan) + len(status) < 0.4 * 1_300_000

@@ -1,4 +1,4 @@
-"""A hold on the real rules of a rollout: it stays where the plan says, is judged all the while, and goes on from there."""
+"""A hold on the real rules of a rollout: it stays where the plan says, is judged meanwhile, and goes on from there."""
 
 from __future__ import annotations
 
