@@ -18,11 +18,11 @@ from tests.e2e.shop import Rollout, condition, condition_of, rows, status, step_
 
 KINDS = ("precision-loss", "field-drop", "non-finite", "dtype", "shape", "encoding-mismatch", "content-type")
 COMPARED: list[dict[str, Any]] = [
-    {"name": "output-deviation", "slo": "I5", "preset": {"name": "comparison/deviation"}, "max": 0.1},
     *(
         {"name": kind, "slo": "I5", "preset": {"name": f"comparison/{kind}"}, "max": 0.05, "role": "Guard"}
         for kind in KINDS
     ),
+    {"name": "output-deviation", "slo": "I5", "preset": {"name": "comparison/deviation"}, "max": 0.1},
 ]
 DRIFT: dict[str, Any] = {
     "name": "p95-drift",
@@ -250,6 +250,7 @@ def test_a_medium_risk_stays_in_shadow(careful: Careful) -> None:
     candidate = careful.shop.register("medium-risk")
     careful.ask_for(candidate, longest="25s")
     held = careful.wait_reason("ShadowOnly", 150)
+    assert "waits for a person" in status(held)["next"]
     found = careful.shop.wait_phase("Paused", 60)
 
     told = status(found)

@@ -6,13 +6,10 @@ from ops_commander.api.fields import format_duration
 from ops_commander.api.policy import Objective, OnInfeasible, RolloutPolicySpec, Verification
 from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import FeasibilityStatus, Outcome, Verdict
-from ops_commander.core import names, promql, routes, run_objectives
+from ops_commander.core import names, presets, promql, routes, run_objectives
 from ops_commander.core.feasibility import outlook
 from ops_commander.core.names import ROLLOUT_LABEL
 from ops_commander.core.snapshot import Check, ServiceView, Snapshot
-
-COMPARER_METRICS = "ops_commander_comparison"
-
 
 def spec_checks(snapshot: Snapshot, policy_problem: str | None) -> tuple[Check, ...]:
     """Checks named after what they look at; all must pass before a candidate starts."""
@@ -42,7 +39,7 @@ def _comparison(snapshot: Snapshot) -> list[Check]:
     if compared and not snapshot.installation.image:
         message = f"spec.steps[{compared[0]}].shadow.compare needs the operator's image: start it with --image"
         return [Check("comparison", False, "ImageNotKnown", message)]
-    wanted = [item for item in snapshot.policy.objectives if _reads_comparer(item)] if snapshot.policy else []
+    wanted = [item for item in snapshot.policy.objectives if presets.asks_comparer(item)] if snapshot.policy else []
     for number, step in enumerate(snapshot.spec.steps):
         needed = [item.name for item in wanted if step.kind in item.steps and item.is_required]
         if needed and not step.comparison:
@@ -50,10 +47,6 @@ def _comparison(snapshot: Snapshot) -> list[Check]:
             message = f"spec.steps[{number}] compares no answers, which {needed[0]} is judged by: expected {expected}"
             return [Check("comparison", False, "NotCompared", message)]
     return []
-
-
-def _reads_comparer(objective: Objective) -> bool:
-    return any(f"{COMPARER_METRICS}_" in query for query in objective.queries)
 
 
 def _files(snapshot: Snapshot) -> list[Check]:

@@ -268,7 +268,15 @@ def _end_text(situation: Situation) -> str | None:
     policy = situation.snapshot.policy
     if deadline is None or (policy and policy.on_deadline is OnDeadline.PAUSE) or consensus.is_open(situation):
         return None
+    if _is_for_shadow_only(situation):
+        return f"waits for a person from {deadline:%H:%M:%S} on"
     return f"rollback at {deadline:%H:%M:%S}"
+
+
+def _is_for_shadow_only(situation: Situation) -> bool:
+    """Whether nothing but a Medium risk keeps a running step from being left."""
+    rows = situation.undecided
+    return situation.state is StepState.RUNNING and bool(rows) and all(row.reason == SHADOW_ONLY for row in rows)
 
 
 def _overdue(situation: Situation) -> Change | None:
@@ -277,7 +285,7 @@ def _overdue(situation: Situation) -> Change | None:
     if deadline is None or step is None or situation.now < deadline or situation.snapshot.spec.paused:
         return None
     undecided = situation.undecided
-    if step.state is StepState.RUNNING and undecided and all(row.reason == SHADOW_ONLY for row in undecided):
+    if _is_for_shadow_only(situation):
         message = "; ".join(f"{row.name}: {row.message}" for row in undecided)
         return waiting(situation, "overdue", SHADOW_ONLY, message, next_="promote or abort", every=CHECK_AGAIN)
     details = "; ".join(f"{row.name} {row.reason}: {row.message}" for row in undecided)

@@ -112,7 +112,7 @@ def _phase_of_step(state: StepState, change: Change) -> Phase:
         return Phase.PROMOTING
     if state is StepState.PREPARING and change.reason == "Paused":
         return Phase.PAUSED
-    if change.reason == SHADOW_ONLY and change.next is not None:
+    if change.reason == SHADOW_ONLY and change.rule == "overdue":
         return Phase.PAUSED
     special = {
         StepState.REVERTING: Phase.ROLLING_BACK,
