@@ -8,14 +8,22 @@ from typing import Any
 
 import yaml
 
-from ops_commander.api.policy import RolloutPolicySpec, live_objectives, run_objectives, servers
+from ops_commander.api.policy import (
+    DEFAULT_POLICY,
+    RolloutPolicySpec,
+    Verification,
+    integration_objectives,
+    live_objectives,
+    run_objectives,
+    servers,
+)
 from ops_commander.api.quorum import Quorum
 from ops_commander.api.v1alpha1 import API_VERSION
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", choices=servers(), default="http", help="whose metrics (default: http)")
-    parser.add_argument("--live-only", action="store_true", help="without the objectives that read MLflow runs")
+    parser.add_argument("--live-only", action="store_true", help="without what needs MLflow: runs, verified files, compared answers")
     parser.add_argument("--name", default="default", help="name of the policy (default: default)")
     parser.add_argument("-n", "--namespace", default="", help="its namespace (default: none given)")
     parser.set_defaults(handle=_print)
@@ -33,8 +41,11 @@ def _quorum() -> dict[str, Any]:
 
 def text(server: str, name: str, namespace: str = "", *, live_only: bool = False) -> str:
     """The policy as YAML; what has its default is left out."""
-    objectives = [*([] if live_only else run_objectives()), *live_objectives(server)]
-    spec = RolloutPolicySpec(objectives=objectives)
+    if live_only:
+        spec = RolloutPolicySpec(objectives=live_objectives(server), verification=Verification.OPTIONAL)
+    else:
+        objectives = [*run_objectives(), *live_objectives(server), *integration_objectives()]
+        spec = DEFAULT_POLICY.model_copy(update={"objectives": objectives})
     document = {
         "apiVersion": API_VERSION,
         "kind": "RolloutPolicy",

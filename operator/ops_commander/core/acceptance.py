@@ -202,7 +202,7 @@ def _feasibility(snapshot: Snapshot) -> list[Check]:
 def _is_of_comparer_alone(policy: RolloutPolicySpec) -> bool:
     """Whether what the stable version has shown says nothing of any required objective."""
     live = [objective for objective in policy.objectives if objective.is_required and objective.queries]
-    return bool(live) and all(map(_reads_comparer, live))
+    return bool(live) and all(map(presets.asks_comparer, live))
 
 
 def feasibility_text(row: FeasibilityStatus) -> str:
