@@ -224,8 +224,8 @@ class Action(Resource):
     estimate: PositiveDuration
     """How long it is expected to take."""
     timeout: PositiveDuration | None = None
-    """How long it may take. Where not given: four times the estimate and at least 10m; for deploy at least the
-    deadlines of its steps, for collect at least the window."""
+    """How long it may take. Where not given: four times the estimate and at least 10m, for collect also the window; a
+    deployment that has begun has the deadlines of its steps instead."""
     success_criteria: Annotated[list[Criterion], Field(max_length=MOST_CRITERIA)] = []
     """Comparisons of metrics, as `error_rate < 0.01`; all must hold."""
     depends_on: Annotated[list[ActionId], Field(max_length=16)] = []

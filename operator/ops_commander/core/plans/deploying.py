@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from typing import Final
 
 from ops_commander.api.action_plan import Action, ActionState, ActionStatus, Deploy, ObjectReference
 from ops_commander.api.fields import format_duration
@@ -13,6 +13,9 @@ from ops_commander.core.plans import criteria, naming, rollouts, steps
 from ops_commander.core.plans.observed import AbortRollout, ApplyRollout, Moment, RolloutView
 from ops_commander.core.plans.rollouts import CannotDeploy, Steps
 from ops_commander.core.plans.steps import Step, conclude, failed, judged, unmet, waiting, with_evidence
+
+_GIVING_UP: Final = "Reverting"
+"""Reason of a row whose deployment was ordered back: it does not come to another end any more."""
 
 
 def look(action: Action, row: ActionStatus, moment: Moment) -> Step:
@@ -35,16 +38,11 @@ def look(action: Action, row: ActionStatus, moment: Moment) -> Step:
     row = _noted(row, view)
     if not is_mine or not _asks_for(view, action.deploy):
         return failed(row, "Superseded", f"ModelRollout {view.name} was changed by somebody else since")
-    limit = timeout(action, view, wanted)
-    if steps.overdue(row, moment, limit) and not _is_live(view):
-        return closing(action, row, moment, ActionState.FAILED, "DeadlineExceeded", _late(row, view, limit))
-    return _followed(action, row, view, wanted, moment)
-
-
-def timeout(action: Action, view: RolloutView, wanted: Steps) -> timedelta:
-    """By default at least the deadlines of the rollout's own steps, and of the pods before each."""
-    count = (len(wanted.raw) if wanted.hold is None else wanted.hold + 1) + 1
-    return steps.timeout_of(action, wanted.time + count * view.spec.progress_deadline)
+    if row.reason == _GIVING_UP:
+        return closing(action, row, moment, ActionState.FAILED, "DeadlineExceeded", row.message)
+    step = _followed(action, row, view, wanted, moment)
+    late = None if step.row.state.is_end else _late(action, step.row, view, wanted, moment)
+    return closing(action, step.row, moment, ActionState.FAILED, "DeadlineExceeded", late) if late else step
 
 
 def closing(action: Action, row: ActionStatus, moment: Moment, state: ActionState, reason: str, message: str) -> Step:
@@ -57,10 +55,10 @@ def closing(action: Action, row: ActionStatus, moment: Moment, state: ActionStat
     row = _noted(row, view)
     deployment = view.status.deployment
     if view.status.observed_generation is None or view.status.observed_generation < view.generation:
-        return waiting(row, "Reverting", "the rollout has not been looked at yet", again=steps.ASK_AGAIN)
+        return waiting(row, _GIVING_UP, message, again=steps.ASK_AGAIN)
     under_way = deployment is not None and deployment.outcome is None
     if under_way and deployment is not None and view.annotations.get(names.ABORT) != deployment.id:
-        return waiting(row, "Reverting", f"{message}: {deployment.id}", AbortRollout(view.name, deployment.id))
+        return waiting(row, _GIVING_UP, message, AbortRollout(view.name, deployment.id))
     return steps.ended(row, state, reason, message)
 
 
@@ -69,7 +67,15 @@ def _is_mine(view: RolloutView, action: Action, moment: Moment) -> bool:
 
 
 def _asks_for(view: RolloutView, deploy: Deploy | None) -> bool:
-    return deploy is not None and view.spec.model == deploy.model
+    """What is not of the version, as promotedAlias, is the rollout's own."""
+    now = view.spec.model
+    wanted = deploy.model if deploy else None
+    return wanted is not None and (now.name, now.version, now.alias, now.run_id) == (
+        wanted.name,
+        wanted.version,
+        wanted.alias,
+        wanted.run_id,
+    )
 
 
 def _is_live(view: RolloutView) -> bool:
@@ -91,7 +97,22 @@ def _noted(row: ActionStatus, view: RolloutView) -> ActionStatus:
     return with_evidence(row, deployment_id=identity, run_id=view.spec.model.run_id)
 
 
-def _late(row: ActionStatus, view: RolloutView, limit: timedelta) -> str:
+def _late(action: Action, row: ActionStatus, view: RolloutView, wanted: Steps, moment: Moment) -> str | None:
+    """Why it is too late, if it is. Where people hold the rollout, or votes are awaited, only a given timeout runs on.
+
+    The steps before the hold have deadlines of their own, which revert.
+    """
+    step, since = view.status.step, row.started_at
+    if action.timeout is not None:
+        limit = action.timeout
+    elif step is None:
+        limit = steps.timeout_of(action, wanted.time)
+        since = None if view.spec.paused else since
+    else:
+        is_held = step.index == wanted.hold and step.state is StepState.RUNNING
+        limit, since = wanted.max_duration, (step.reached_at or step.running_since) if is_held else None
+    if since is None or moment.now < since + limit:
+        return None
     missing = unmet(row)
     why = f"{missing[0].expression} ({missing[0].values})" if missing else view.status.message or view.status.phase
     return f"{steps.too_late(limit)}: {why}"

@@ -42,6 +42,8 @@ class Steps:
     hold: int | None = None
     min_duration: timedelta = timedelta(0)
     """Of the step of the hold, without it."""
+    max_duration: timedelta = timedelta(0)
+    """Likewise: the deadline that the plan keeps in its place."""
     time: timedelta = timedelta(0)
     """Deadlines of all steps up to there together, without the hold."""
 
@@ -64,7 +66,7 @@ def steps_for(deploy: Deploy, own: Sequence[Mapping[str, Any]]) -> Steps:
     time = _time(steps[: place + 1])
     kind = before.kind.value
     steps[place] = {kind: {**steps[place][kind], "minDuration": A_YEAR, "maxDuration": A_YEAR}}
-    return Steps(steps, place, before.min_duration, time)
+    return Steps(steps, place, before.min_duration, before.max_duration, time)
 
 
 def _last_shadow(steps: list[Raw]) -> int:
@@ -126,6 +128,8 @@ def wanted(plan: PlanView, action: Action, view: RolloutView | None) -> tuple[Ra
             f"deploy.target is {deploy.target!r}: expected a ModelRollout {deploy.rollout_name} in this namespace, "
             "or deploy.rollout to make one of",
         )
+    if view is not None:
+        _refuse_leftovers(deploy, view)
     partial = deploy.environment is Environment.SHADOW or (deploy.percent or 100) < 100
     if partial and (view is None or view.status.stable_revision is None):
         raise CannotDeploy(
@@ -139,6 +143,8 @@ def wanted(plan: PlanView, action: Action, view: RolloutView | None) -> tuple[Ra
         naming.BY_PLAN: plan.name,
         naming.BY_ACTION: naming.marker(plan.uid, action.id),
     }
+    if plan.status.run_id:
+        annotations[names.PARENT_RUN] = plan.status.run_id
     if steps.hold is not None:
         annotations[naming.OWN_STEPS] = json.dumps({"own": own, "held": steps.raw}, separators=(",", ":"))
     spec |= {"model": deploy.model.model_dump(mode="json", by_alias=True, exclude_none=True), "steps": steps.raw}
@@ -154,6 +160,15 @@ def wanted(plan: PlanView, action: Action, view: RolloutView | None) -> tuple[Ra
         "spec": spec,
     }
     return manifest, steps
+
+
+def _refuse_leftovers(deploy: Deploy, view: RolloutView) -> None:
+    """Server-side apply leaves what others have set: the new version would have the old one's run or alias."""
+    now, wanted_ = view.spec.model, deploy.model
+    for name, value, new in (("runId", now.run_id, wanted_.run_id), ("alias", now.alias, wanted_.alias)):
+        if value is not None and new is None:
+            message = f"ModelRollout {view.name} has model.{name} {value}, of the version before: expected one here too"
+            raise CannotDeploy("ModelIncomplete", message)
 
 
 def _refuse_to_go_back(deploy: Deploy, view: RolloutView, hold: int, spec: Raw) -> None:

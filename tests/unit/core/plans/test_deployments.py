@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from ops_commander.api.action_plan import ActionState, Deploy
-from ops_commander.api.v1alpha1 import ModelRolloutSpec, ObjectiveStatus, Verdict
+from ops_commander.api.v1alpha1 import ModelRolloutSpec, ObjectiveStatus, StepState, Verdict
 from ops_commander.core import names
 from ops_commander.core.plans import naming
 from ops_commander.core.plans.observed import PlanView, RolloutView
@@ -275,3 +276,61 @@ def test_merging(base: Any, patch: Any, result: Any) -> None:
 def test_steps_without_a_full_one_are_no_place_for_a_share() -> None:
     with pytest.raises(CannotDeploy, match="no full step"):
         steps_for(Deploy.model_validate(deploy("production", 50)), [{"canary": {"weight": 5}}])
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ({"name": "ranker", "version": "7", "runId": "r7"}, "model.runId r7"),
+        ({"name": "ranker", "alias": "champion"}, "model.alias champion"),
+    ],
+)
+def test_what_is_of_the_version_before_is_not_left_beside_the_new_one(before: dict[str, Any], said: str) -> None:
+    rollout = serving()
+    rollout.raw["model"] = before
+    rollout.settle()
+    it = world(deploying("A", "production", 100), rollout=rollout)
+
+    it.live()
+
+    assert it.status.actions[0].reason == "ModelIncomplete" and said in it.status.actions[0].message
+    assert rollout.raw["model"] == before
+
+
+def test_an_alias_to_promote_to_is_the_rollouts_own() -> None:
+    rollout = serving()
+    it = world(deploying("A", "production", 100), rollout=rollout)
+    while rollout.status.step is None:
+        rollout.move(it.now)
+        it.step()
+    rollout.raw["model"]["promotedAlias"] = "champion"
+
+    it.live()
+
+    assert it.states() == {"A": ActionState.SUCCEEDED}
+
+
+def test_the_run_of_the_plan_is_the_parent_of_the_deployments() -> None:
+    it = world(deploying("A", "shadow"))
+
+    it.live()
+
+    assert it.rollouts["ranker"].annotations[names.PARENT_RUN] == it.status.run_id == "run-plan"
+
+
+def test_no_deadline_runs_while_the_rollout_waits_for_people_but_one_that_was_given() -> None:
+    for more, state in (({}, ActionState.RUNNING), ({"timeout": "1h"}, ActionState.FAILED)):
+        it = world(deploying("A", "production", 5, **more))
+        rollout = it.rollouts["ranker"]
+        for _ in range(8):
+            it.step()
+            rollout.move(it.now)
+            step = rollout.status.step
+            if step:  # shadow is proved, and votes are awaited
+                waiting = {"step": step.model_copy(update={"state": StepState.PREPARING})}
+                rollout.status = rollout.status.model_copy(update=waiting)
+            it.now += timedelta(hours=12)
+
+        it.step()
+
+        assert it.states()["A"] is state
