@@ -57,6 +57,11 @@ class Quorum(Resource):
         }[role]
 
     @property
+    def own(self) -> list[VoterRole]:
+        """Roles that the operator speaks for."""
+        return [role for role in VoterRole if self.holder(role) is Holder.OPERATOR]
+
+    @property
     def external(self) -> list[VoterRole]:
         """Roles whose votes come as objects."""
         return [role for role in VoterRole if self.holder(role) is Holder.EXTERNAL]

@@ -7,8 +7,7 @@ Nothing here reverts, and no rule that reverts asks for a vote.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from ops_commander.api.ballot import Holder, QuorumStatus, VoteStatus
@@ -19,7 +18,6 @@ from ops_commander.core.changes import CHECK_AGAIN, Change, Occurrence, moved, w
 from ops_commander.core.desired import NoteVote
 from ops_commander.core.quorum import Poll
 from ops_commander.core.situation import Situation
-from ops_commander.core.snapshot import Snapshot
 
 _WITHOUT: Final = (StepState.LAUNCHING, StepState.REVERTING)
 
@@ -32,10 +30,10 @@ def poll_of(situation: Situation) -> Poll | None:
     return Poll(situation.snapshot.name, deployment.id, deployment.started_at, policy.quorum)
 
 
-def counted(snapshot: Snapshot, now: datetime) -> tuple[Snapshot, tuple[Occurrence, ...]]:
-    """The snapshot with where the votes stand in its status, and what was cast since."""
-    status, cast = _counted(Situation(snapshot, now))
-    return replace(snapshot, status=status), cast
+def counted(situation: Situation) -> tuple[Situation, tuple[Occurrence, ...]]:
+    """The situation with where the votes stand in its status, and what was cast since."""
+    status, cast = _counted(situation)
+    return situation.with_votes(status), cast
 
 
 def _counted(situation: Situation) -> tuple[ModelRolloutStatus, tuple[Occurrence, ...]]:
@@ -46,7 +44,9 @@ def _counted(situation: Situation) -> tuple[ModelRolloutStatus, tuple[Occurrence
     if known and known.reached_at:
         return status, ()
     before = status.votes if known else []
-    rows = quorum.ballot(poll, situation.snapshot.votes, evaluators.recommendations(situation), before)
+    rows = quorum.ballot(
+        poll, situation.snapshot.votes, evaluators.recommendations(situation, poll.settings.own), before
+    )
     standing = quorum.outcome(poll, rows, _target(situation, poll).label)
     standing = standing.model_copy(update={"asked_at": known.asked_at if known else None})
     was_cast = {row.uid for row in before if row.uid}

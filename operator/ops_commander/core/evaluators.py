@@ -42,9 +42,11 @@ class Finding:
     evidence: VoteEvidence
 
 
-def recommendations(situation: Situation) -> dict[VoterRole, Recommendation]:
-    """What each of the three says now."""
-    return {role: evaluate(situation) for role, evaluate in EVALUATORS.items()}
+def recommendations(
+    situation: Situation, roles: Iterable[VoterRole] = tuple(VoterRole)
+) -> dict[VoterRole, Recommendation]:
+    """What each of these roles says now."""
+    return {role: EVALUATORS[role](situation) for role in roles}
 
 
 def infrastructure(situation: Situation) -> Recommendation:

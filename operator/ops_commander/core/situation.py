@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from ops_commander.api.policy import FamilyWise, Objective
 from ops_commander.api.v1alpha1 import (
     BaselineStatus,
     DeploymentStatus,
+    ModelRolloutStatus,
     ObjectiveStatus,
     Outcome,
     RiskStatus,
@@ -44,6 +45,12 @@ class Situation:
 
     snapshot: Snapshot
     now: datetime
+
+    def with_votes(self, status: ModelRolloutStatus) -> Situation:
+        """The same with other votes in status. Verdicts do not depend on them, and are not worked out twice."""
+        other = Situation(replace(self.snapshot, status=status), self.now)
+        other.__dict__.update({name: self.__dict__[name] for name in ("rows", "revision") if name in self.__dict__})
+        return other
 
     @cached_property
     def revision(self) -> str:
