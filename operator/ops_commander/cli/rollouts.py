@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ops_commander.api.action_plan import ActionPlan
 from ops_commander.api.v1alpha1 import ModelRollout
@@ -67,7 +67,7 @@ def _parsed(kind: type[_Kind], body: Any, file: str, place: Place = ()) -> _Kind
         parsed = kind.model_validate(body)
     except ValidationError as error:
         raise _refused(error, file, place) from None
-    _check(parsed.metadata, parsed.status.model_dump(by_alias=True), file, place)
+    _check(parsed.metadata, parsed.status, file, place)
     return parsed
 
 
@@ -76,7 +76,7 @@ def _refused(error: ValidationError, file: str, place: Place) -> BadInput:
     return BadInput(file, dotted((*place, *first["loc"])), f"is {first['input']!r:.80}", first["msg"])
 
 
-def _check(metadata: Mapping[str, Any], status: Mapping[str, Any], file: str, place: Place) -> None:
+def _check(metadata: Mapping[str, Any], status: BaseModel, file: str, place: Place) -> None:
     """A name that is one, annotations that are texts, times with a zone. Raises BadInput."""
     name, annotations = metadata.get("name"), metadata.get("annotations") or {}
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -91,9 +91,9 @@ def _without_zone(value: Any, place: Place) -> Iterator[Place]:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             yield place
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _without_zone(item, (*place, str(key)))
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _without_zone(getattr(value, name), (*place, field.alias or name))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _without_zone(item, (*place, index))

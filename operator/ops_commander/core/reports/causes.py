@@ -26,6 +26,10 @@ _PRESSURE: Final = (
     "throttl",
 )
 _BY_PERSON: Final = "Aborted"
+_OTHERWISE: Final = {
+    "DeadlineInconclusive": "Not proved within the step's maximum time",
+    "ArtifactChanged": "A file of the candidate changed after it was verified",
+}
 _DEADLINE: Final = "ProgressDeadlineExceeded"
 
 
@@ -56,6 +60,9 @@ Search = Callable[[Subject, RollbackStatus], Iterator[Cause]]
 def ranked(subject: Subject, rollback: RollbackStatus) -> list[Cause]:
     """The strongest first; equals as searched for."""
     found = [cause for search in SEARCHES for cause in search(subject, rollback)]
+    if not any(cause.strength is Strength.DECISIVE for cause in found):
+        name = _OTHERWISE.get(rollback.reason, rollback.reason)
+        found.append(Cause(Strength.DECISIVE, name, quoted(rollback.message, subject.origin), subject.origin))
     return sorted(found, key=lambda cause: -cause.strength)
 
 

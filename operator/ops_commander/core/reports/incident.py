@@ -243,6 +243,8 @@ def _unknown(subject: Subject, rollback: RollbackStatus) -> list[str]:
         found.append("The composite risk")
     if not subject.provenance.series:
         found.append("The objectives over time: only their latest values are in status")
+    if sum(row.unit in ("s", "ms") for row in subject.rows) < 2:
+        found.append("Latency by stage of the server: no objectives measure its stages")
     if deployment.run_id is None:
         found.append("The run that made the model")
     found += [f"{row.name}: {row.reason}" for row in subject.unseen]

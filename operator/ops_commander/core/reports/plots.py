@@ -23,6 +23,7 @@ _ROW: Final = 64.0
 _WEIGHTS_HEIGHT: Final = 260.0
 _PERCENT: Final = re.compile(r"([0-9]{1,3})%$")
 _MOST_ROWS: Final = 100
+_LONGEST_NAME: Final = 30
 
 
 # --- Weights ------------------------------------------------------------------------------------------
@@ -154,8 +155,8 @@ def _panel(subject: Subject, row: ObjectiveStatus, top: float) -> list[str]:
     origin = subject.origin_of(row)
     parts = [
         svg.line(16, top + _ROW - 6, WIDTH - 16, top + _ROW - 6),
-        svg.text(16, top + 22, f"{row.slo}: {row.name}" if row.slo else row.name),
-        svg.text(16, top + 40, f"{row.verdict}, target {row.target}", fill=svg.FAINT),
+        svg.text(16, top + 22, f"{row.slo}: {row.name}" if row.slo else row.name, most=_LONGEST_NAME),
+        svg.text(16, top + 40, f"{row.verdict}, {row.target}", fill=svg.FAINT, most=_LONGEST_NAME),
     ]
     if origin is None:
         return [*parts, svg.text(LEFT, top + 30, NO_RUN, fill=svg.FAINT)]

@@ -9,7 +9,7 @@ from typing import Final
 
 from ops_commander.api.v1alpha1 import GROUP, Interval, Verdict
 from ops_commander.core.objectives import number
-from ops_commander.core.reports.markup import code, one_line
+from ops_commander.core.reports.markup import code, plain
 
 FOLDER: Final = "reports"
 STATUS_PATH: Final = "deployment.json"
@@ -82,12 +82,12 @@ def quoted(text: str, origin: Origin | None) -> str:
 
 
 def quantity(value: float | None, unit: str = "") -> str | None:
-    """A value with its unit; seconds below one are shown in milliseconds."""
+    """A value with its unit, as Markdown; seconds below one are shown in milliseconds."""
     if value is None:
         return None
     if unit == "s" and abs(value) < 1:
         return f"{number(value * 1000)}ms"
-    short = one_line(unit, 16)
+    short = plain(unit, 16)
     return f"{number(value)} {short}" if len(short) > 2 else f"{number(value)}{short}"
 
 

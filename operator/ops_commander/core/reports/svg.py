@@ -34,8 +34,8 @@ def element(name: str, content: str = "", **attributes: str | float) -> str:
     return f"<{name}{said}>{content}</{name}>" if content else f"<{name}{said}/>"
 
 
-def text(x: float, y: float, said: str, *, fill: str = INK, anchor: str = "start") -> str:
-    return element("text", escaped(said), x=x, y=y, fill=fill, text_anchor=anchor, style=FONT)
+def text(x: float, y: float, said: str, *, fill: str = INK, anchor: str = "start", most: int = 120) -> str:
+    return element("text", escaped(said, most), x=x, y=y, fill=fill, text_anchor=anchor, style=FONT)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, *, stroke: str = GRID, width: float = 1, dash: str = "") -> str:
