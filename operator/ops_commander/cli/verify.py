@@ -57,6 +57,8 @@ def _handle(arguments: argparse.Namespace) -> int:
             found = asyncio.run(answer(request, Path(folder)))
     except (ArtifactError, OSError) as error:
         return _failed(str(error), NOT_NOW)
+    except MemoryError:
+        return _failed(f"out of memory: expected more than --memory {arguments.memory}", NOT_NOW)
     sys.stdout.write(found.model_dump_json(by_alias=True) + "\n")
     return 0
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 from ops_commander.api.risk import Part, Verdict
-from ops_commander.api.verification import Waiver
 from ops_commander.core import risk
 from ops_commander.core.risk import Veto
 from ops_commander.integration import manifest as manifests
@@ -21,7 +19,6 @@ from ops_commander.integration.artifacts.findings import ArtifactReport, Policy
 from ops_commander.integration.dependencies.conflicts import tokenizer_against_weights
 from ops_commander.integration.dependencies.diff import diff_locks
 from ops_commander.integration.dependencies.model import Lock
-from ops_commander.integration.dependencies.platform import Platform
 from ops_commander.integration.dependencies.read import read_lock
 from ops_commander.integration.dependencies.report import LockDiff, Severity
 from ops_commander.integration.documents import (
@@ -35,6 +32,9 @@ from ops_commander.integration.documents import (
 )
 from ops_commander.integration.manifest import CandidateManifest, Checkpoint
 from ops_commander.integration.preflight_report import Component, Identity, PreflightReport, RiskPart, RiskReport
+from ops_commander.integration.preflight_settings import Baseline as Baseline
+from ops_commander.integration.preflight_settings import Compared, of_other
+from ops_commander.integration.preflight_settings import Settings as Settings
 from ops_commander.integration.schema import ApiSchemaDiff
 
 BREAKING: Final = "SchemaBreaking"
@@ -48,55 +48,11 @@ _RECORDED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """The manifest of the version that serves: what it ships as a candidate is what callers and images now have."""
-
-    manifest: Path
-    name: str
-    """What messages call it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What does not come from the manifest."""
-
-    now: datetime
-    platform: Platform = field(default_factory=Platform)
-    name: str | None = None
-    """What messages call the manifest; None: its path."""
-    baseline: Baseline | None = None
-    """Compared with instead of `schema.baseline` and `lockfile.production`."""
-    baseline_note: str = ""
-    """Why the manifest's own baseline is taken, where one of another manifest was looked for."""
-    downloads: Path | None = None
-    """Where files lie that the manifest names by URI, each under the last part of it."""
-    fetched: Mapping[str, Path] = field(default_factory=dict)
-    """Files that were fetched, by their URI."""
-    absent: Mapping[str, Veto] = field(default_factory=dict)
-    """Why a file is not here, by the path or URI that the manifest names."""
-    waiver: Waiver | None = None
-    """Breaking changes of the API are no veto for this version."""
-    tests_elsewhere: bool = False
-    """A manifest without tests is taken: something else tests the candidate."""
-    weights: risk.Weights = field(default_factory=risk.Weights)
-    bands: risk.Bands = field(default_factory=risk.Bands)
-
-
-@dataclass(frozen=True, slots=True)
 class _Found:
     """What a component adds."""
 
     component: Component
     vetoes: tuple[Veto, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """Files that the candidate's are compared with, each with what messages call it, and whose they are."""
-
-    schema: tuple[Path, str]
-    lock: tuple[Path, str]
-    said: str
 
 
 def run(path: Path, settings: Settings) -> PreflightReport:
@@ -108,7 +64,7 @@ def run(path: Path, settings: Settings) -> PreflightReport:
 class _Preflight:
     def __init__(self, path: Path, manifest: CandidateManifest, document: Document, settings: Settings) -> None:
         self.path, self.manifest, self.document, self.settings = path, manifest, document, settings
-        self.compared = self._own_baseline() if settings.baseline is None else _other_baseline(settings.baseline)
+        self.compared = self._own_baseline() if settings.baseline is None else of_other(settings.baseline)
 
     def report(self, checksum: str) -> PreflightReport:
         config, recorded = self._config()
@@ -141,9 +97,9 @@ class _Preflight:
     def _file(self, place: Place, reference: str) -> Path:
         return manifests.resolve(self.path, self.document, place, reference, self.settings.name)
 
-    def _own_baseline(self) -> _Compared:
+    def _own_baseline(self) -> Compared:
         schemas, locks, note = self.manifest.schemas, self.manifest.lockfile, self.settings.baseline_note
-        return _Compared(
+        return Compared(
             (self._file(("schema", "baseline"), schemas.baseline), schemas.baseline),
             (self._file(("lockfile", "production"), locks.production), locks.production),
             f"the baseline is what the manifest names{f': {note}' if note else ''}",
@@ -348,18 +304,6 @@ class _Preflight:
         verdict = Verdict.REJECT if vetoes else Verdict.SAFE if is_safe else Verdict.SHADOW_ONLY
         said = [f"{veto.kind}: {veto.message}" for veto in vetoes]
         return _Found(Component(name=name, verdict=verdict, reasons=reasons, vetoes=said), tuple(vetoes))
-
-
-def _other_baseline(baseline: Baseline) -> _Compared:
-    """Files of another manifest. Raises BadInput, whose file is called `… of` the baseline."""
-    manifest, document, _ = manifests.read_manifest(baseline.manifest, baseline.name)
-
-    def file(section: str, reference: str) -> tuple[Path, str]:
-        path = manifests.resolve(baseline.manifest, document, (section, "candidate"), reference, baseline.name)
-        return path, f"{reference} of {baseline.name}"
-
-    schemas, lock = file("schema", manifest.schemas.candidate), file("lockfile", manifest.lockfile.candidate)
-    return _Compared(schemas, lock, f"the baseline is what {baseline.name} ships")
 
 
 def _change(change: Any) -> str:
