@@ -83,7 +83,7 @@ class MLflowServer:
 
     def file_of(self, run: str, path: str) -> Path:
         """Where an artifact lies on disk."""
-        root = self.get("runs/get", run_id=run)["run"]["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
+        root: str = self.get("runs/get", run_id=run)["run"]["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/")
         return self.folder / "artifacts" / root / path
 
     def register(self, name: str, run: str, alias: str | None = None) -> str:
