@@ -131,6 +131,7 @@ def _deployment(subject: Subject) -> Iterator[AuditRecord]:
     yield from _traffic(subject, deployment)
     if subject.rollback:
         yield from _rollback(subject, subject.rollback)
+    yield from _kept(subject, deployment)
     yield from (_transition(subject, deployment, entry) for entry in deployment.transitions)
 
 
@@ -242,6 +243,33 @@ def _rollback(subject: Subject, rollback: RollbackStatus) -> Iterator[AuditRecor
                 evidence=_status(subject, "status.rollback"),
                 result=after,
             )
+
+
+def _kept(subject: Subject, deployment: DeploymentStatus) -> Iterator[AuditRecord]:
+    """What was written to MLflow."""
+    evidence = deployment.evidence
+    if evidence and evidence.written_at:
+        yield AuditRecord(
+            deployment_id=deployment.id,
+            time=evidence.written_at,
+            actor=OPERATOR,
+            what="write evidence to MLflow",
+            why="the deployment had come further, or a minute had passed",
+            evidence=_status(subject, "status.deployment.evidence"),
+            result=evidence.error
+            or f"{len(evidence.files)} file(s), {'complete' if evidence.is_complete else 'so far'}",
+        )
+    if evidence and evidence.alias:
+        alias = evidence.alias
+        yield AuditRecord(
+            deployment_id=deployment.id,
+            time=alias.at,
+            actor=OPERATOR,
+            what=f"point alias {alias.alias} of model {alias.model} to version {alias.version or 'none'}",
+            why=alias.message or "spec.model.promotedAlias",
+            evidence=_status(subject, "status.deployment.evidence.alias"),
+            result=alias.state,
+        )
 
 
 def _votes(subject: Subject) -> Iterator[AuditRecord]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ops_commander.api.evidence import AliasState, AliasStatus, EvidenceStatus
 from ops_commander.api.v1alpha1 import HistoryEntry, Outcome
 from ops_commander.core.reports.audit import AuditRecord, audit_records, json_lines
 from tests.unit.core.reports.cases import CASES, DEPLOY_RUN, Case, completed, nothing_started, rolled_back, without_run
@@ -66,6 +67,20 @@ def test_tests_files_and_the_ballot_are_actions_too() -> None:
     assert "verify the files of model version 2" in whats
     assert {"start the Smoke test smoke", "end the Regression test scores", "close the ballot"} <= set(whats)
     assert whats.index("end the Smoke test smoke") < whats.index("shift traffic to step shadow")
+
+
+def test_what_was_written_to_mlflow_is_told() -> None:
+    case = completed()
+    deployment = case.rollout.status.deployment
+    assert deployment is not None
+    alias = AliasStatus(model="ranker", alias="champion", state=AliasState.MOVED, version="2", at=START)
+    kept = EvidenceStatus(run_id=DEPLOY_RUN, written_at=START, is_complete=True, alias=alias)
+    records = records_of(changed(case, deployment=deployment.model_copy(update={"evidence": kept})))
+
+    assert {(record.what, record.result) for record in records if record.time == START} >= {
+        ("write evidence to MLflow", "0 file(s), complete"),
+        ("point alias champion of model ranker to version 2", "Moved"),
+    }
 
 
 def test_earlier_deployments_have_their_start_and_end() -> None:
