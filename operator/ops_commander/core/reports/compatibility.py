@@ -10,7 +10,7 @@ from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import RiskPartStatus, RiskSource, TestKind, TestState
 from ops_commander.api.verification import VerificationStatus, VerifiedComponent
 from ops_commander.core.reports.gates import WORDS
-from ops_commander.core.reports.markup import ABSENT, code, plain, table
+from ops_commander.core.reports.markup import ABSENT, cell_code, plain, table
 from ops_commander.core.reports.provenance import NOT_MEASURED, figure
 from ops_commander.core.reports.subject import Subject
 
@@ -39,7 +39,7 @@ def _component(subject: Subject, found: VerificationStatus, part: VerifiedCompon
         match = _schema(subject, found)
     if part.name == "tests":
         regression = WORDS[part.verdict]
-    reports = [code(f"{item.run_id}/{item.path}") for item in found.evidence if _is_about(item.path, part.name)]
+    reports = [cell_code(f"{item.run_id}/{item.path}") for item in found.evidence if _is_about(item.path, part.name)]
     evidence = ", ".join(reports) or (origin.cell if origin else ABSENT)
     return [plain(part.name), match, regression, ABSENT, ABSENT, WORDS[part.verdict], evidence]
 

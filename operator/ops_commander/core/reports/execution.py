@@ -7,7 +7,7 @@ from typing import Final
 from ops_commander.api.action_plan import ActionPlan, ActionStatus, Priority
 from ops_commander.api.fields import format_time
 from ops_commander.api.v1alpha1 import Outcome, Verdict
-from ops_commander.core.plans import progress
+from ops_commander.core.plans import naming, progress
 from ops_commander.core.reports import closing, compatibility, gates, innovation, slos, team
 from ops_commander.core.reports.markup import code, first_words, plain, section
 from ops_commander.core.reports.subject import Subject
@@ -28,7 +28,7 @@ def execution_report(subject: Subject) -> str:
         *section("SAFETY GATE STATUS", gates.lines(subject)),
         *section("INTEGRATION COMPATIBILITY MATRIX", compatibility.lines(subject)),
         *section("TEAM CONSENSUS", team.lines(subject)),
-        *section(PROGRESS, _progress(subject.plan)),
+        *section(PROGRESS, _progress(subject.plan) if subject.plan else _without_plan(subject)),
         *section("FINAL VERDICT", closing.lines(subject)),
         *section("RELAY NOTE (Innovation Channel)", innovation.relay_note(subject)),
         closing.closing_line(subject),
@@ -90,14 +90,17 @@ def _judged(subject: Subject) -> str:
     return f"Objectives {'; '.join(said)}."
 
 
-def _progress(plan: ActionPlan | None) -> list[str]:
-    if plan is None:
-        return [
-            "- Source: none",
-            "- Meeting: none",
-            "",
-            "No action of a Planning Team is part of this report.",
-        ]
+def _without_plan(subject: Subject) -> list[str]:
+    """A plan that brought the version has its own report."""
+    name = (subject.rollout.metadata.get("annotations") or {}).get(naming.BY_PLAN)
+    if name is None:
+        said = "No action of a Planning Team is part of this report."
+        return ["- Source: none", "- Meeting: none", "", said]
+    said = f"Its actions are in the `{naming.PROGRESS_FILE}` of that plan's MLflow run."
+    return [f"- Source: ActionPlan {code(name)}", "- Meeting: named in the plan", "", said]
+
+
+def _progress(plan: ActionPlan) -> list[str]:
     spec = plan.spec
     checksum = f" (sha256 `{spec.source_sha256}`)" if spec.source_sha256 else ""
     lines = [

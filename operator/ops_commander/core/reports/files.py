@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from ops_commander.api.action_plan import ActionPlan
+from ops_commander.api.action_plan import ActionPlan, ReportKind
 from ops_commander.api.v1alpha1 import ModelRollout
 from ops_commander.core.plans import naming, progress
 from ops_commander.core.reports.audit import audit_records, json_lines
@@ -21,6 +22,11 @@ INNOVATION_PATH: Final = f"{FOLDER}/innovation_report.md"
 INCIDENT_PATH: Final = f"{FOLDER}/post_incident_report.md"
 WEIGHTS_PATH: Final = f"{FOLDER}/weights.svg"
 OBJECTIVES_PATH: Final = f"{FOLDER}/objectives.svg"
+_OF_KIND: Final[Mapping[ReportKind, tuple[str, ...]]] = {
+    ReportKind.EXECUTION: (EXECUTION_PATH, WEIGHTS_PATH, OBJECTIVES_PATH),
+    ReportKind.INNOVATION: (INNOVATION_PATH,),
+    ReportKind.PROGRESS: (),
+}
 PROGRESS_PATH: Final = f"{FOLDER}/{naming.PROGRESS_FILE}"
 
 
@@ -44,6 +50,22 @@ def deployment_files(
     if subject.rollback:
         files[INCIDENT_PATH] = post_incident_report(subject)
     return files | (plan_files(plan, now) if plan else {})
+
+
+def action_files(
+    kinds: Collection[ReportKind], plan: ActionPlan, rollouts: Sequence[ModelRollout], now: datetime
+) -> dict[str, str]:
+    """What an action of kind report asks for: of each rollout its own, in a folder of its name where there are several.
+
+    The plots belong to the execution report, which shows them.
+    """
+    files = plan_files(plan, now) if ReportKind.PROGRESS in kinds else {}
+    for rollout in rollouts:
+        folder = FOLDER if len(rollouts) == 1 else f"{FOLDER}/{rollout.metadata['name']}"
+        made = deployment_files(rollout, now, plan)
+        for path in (path for kind in kinds for path in _OF_KIND[kind] if path in made):
+            files[f"{folder}/{path.removeprefix(f'{FOLDER}/')}"] = made[path]
+    return files
 
 
 def plan_files(plan: ActionPlan, now: datetime) -> dict[str, str]:

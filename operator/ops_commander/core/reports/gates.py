@@ -12,7 +12,7 @@ from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import Outcome, TestState, TestStatus
 from ops_commander.core.evaluators import RTO_SECONDS
 from ops_commander.core.quorum import ROLES
-from ops_commander.core.reports.markup import ABSENT, code, one_line, plain, table
+from ops_commander.core.reports.markup import ABSENT, cell_code, one_line, plain, table
 from ops_commander.core.reports.provenance import NOT_MEASURED, Origin, figure
 from ops_commander.core.reports.subject import Subject
 
@@ -97,7 +97,7 @@ def _tests(subject: Subject) -> Iterator[Gate]:
 def _test(test: TestStatus) -> Gate:
     ended = test.state in (TestState.PASSED, TestState.FAILED)
     passed = test.state is TestState.PASSED if ended else None
-    evidence = code(f"{test.log.run_id}/{test.log.path}") if test.log else f"Job {code(test.job)}"
+    evidence = cell_code(f"{test.log.run_id}/{test.log.path}") if test.log else f"Job {cell_code(test.job)}"
     return Gate(f"{test.kind} test {one_line(test.name, 63)}", "Passed", test.state, passed, evidence)
 
 
@@ -145,7 +145,7 @@ def _votes(subject: Subject) -> Gate:
     threshold = f"{quorum.required} of {len(ROLES)} GO, all votes in"
     observed = figure(f"{quorum.go} GO of {quorum.cast} cast", subject.origin)
     passed = quorum.reached_at is not None or (None if quorum.cast < len(ROLES) else False)
-    objects = ", ".join(code(f"Vote/{row.name}") for row in subject.votes if row.name)
+    objects = ", ".join(cell_code(f"Vote/{row.name}") for row in subject.votes if row.name)
     return Gate("Quorum", threshold, observed, passed, objects or _cell(subject.origin))
 
 

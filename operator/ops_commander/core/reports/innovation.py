@@ -7,7 +7,7 @@ from typing import Final
 
 from ops_commander.api.fields import format_time
 from ops_commander.core.reports.gains import Gain, experiments, faster, gains, mitigations, origin_of
-from ops_commander.core.reports.markup import code, plain, section, table
+from ops_commander.core.reports.markup import cell_code, code, plain, section, table
 from ops_commander.core.reports.provenance import NO_RUN, figure, quantity, span
 from ops_commander.core.reports.slos import unit_of
 from ops_commander.core.reports.subject import Subject
@@ -58,8 +58,8 @@ def _listed(found: Sequence[Gain], none: str) -> list[str]:
                     plain(row.name),
                     figure(quantity(row.observed, unit_of(row)), origin),
                     figure(span(row.interval, unit_of(row)), origin),
-                    code(origin.run_id),
-                    code(origin.path),
+                    cell_code(origin.run_id),
+                    cell_code(origin.path),
                 ]
                 for row, origin in proved
             ),
@@ -79,7 +79,7 @@ def _experiments(subject: Subject) -> list[str]:
     for action, row in found:
         origin = origin_of(row)
         result = figure(plain(row.result), origin) if row.result else "none"
-        where = (code(origin.run_id), code(origin.path)) if origin else ("", "")
+        where = (cell_code(origin.run_id), cell_code(origin.path)) if origin else ("", "")
         rows.append([plain(action.id), plain(action.title), result, *where])
     return table(EXPERIMENT_COLUMNS, rows)
 

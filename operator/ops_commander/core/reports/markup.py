@@ -12,6 +12,7 @@ ABSENT: Final = "—"
 
 _SIGNS: Final = re.compile(r"[\\`*\[\]~|$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _ENTITY: Final = re.compile(r"&(?=#|[A-Za-z])")
+_BEFORE_PIPE: Final = re.compile(r"\\+(?=\|)")
 _TAG: Final = re.compile(r"<(?=[A-Za-z/!?])")
 
 
@@ -28,9 +29,14 @@ def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
 
 
 def code(text: str, most: int = MOST_CHARACTERS) -> str:
-    """A text of others as a code span that also stands in a table."""
-    clean = one_line(text, most).replace("`", "'").replace("\\", "/").replace("|", "\\|")
+    """A text of others as a code span in a line."""
+    clean = one_line(text, most).replace("`", "'")
     return f"`{clean}`" if clean else ABSENT
+
+
+def cell_code(text: str, most: int = MOST_CHARACTERS) -> str:
+    """A text of others as a code span in a cell of a table, where a pipe ends the cell in code too."""
+    return _BEFORE_PIPE.sub("/", code(text, most)).replace("|", "\\|")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from ops_commander.api.v1alpha1 import GROUP, Interval, Verdict
 from ops_commander.core.objectives import number
-from ops_commander.core.reports.markup import code, plain
+from ops_commander.core.reports.markup import cell_code, plain
 
 FOLDER: Final = "reports"
 STATUS_PATH: Final = "deployment.json"
@@ -39,7 +39,7 @@ class Origin:
 
     @property
     def cell(self) -> str:
-        return code(f"{self.run_id}/{self.path}")
+        return cell_code(f"{self.run_id}/{self.path}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from ops_commander.api.action_plan import ReportKind
 from ops_commander.api.v1alpha1 import ObjectiveStatus, Trend, Verdict
+from ops_commander.core.plans import naming
 from ops_commander.core.reports import closing
 from ops_commander.core.reports.closing import FinalVerdict
 from ops_commander.core.reports.execution import MOST_WORDS, execution_report, summary
-from ops_commander.core.reports.files import deployment_files
+from ops_commander.core.reports.files import action_files, deployment_files
 from ops_commander.core.reports.provenance import Origin, Provenance, figure, quantity, span
 from ops_commander.core.reports.subject import Subject
 from tests.unit.core.reports.cases import (
@@ -315,6 +317,30 @@ def test_files_of_a_deployment() -> None:
     }
     assert set(deployment_files(other.rollout, other.now)) == both | plots | {"reports/post_incident_report.md"}
     assert set(deployment_files(nothing_started().rollout, other.now)) == both
+
+
+def test_a_plan_that_is_not_at_hand_is_named() -> None:
+    case = completed()
+    metadata = {**case.rollout.metadata, "annotations": {naming.BY_PLAN: "meeting|1"}}
+    subject = Subject(case.rollout.model_copy(update={"metadata": metadata}), case.now)
+
+    assert named(read(execution_report(subject)), TITLES[5]).items[0] == "Source: ActionPlan meeting|1"
+
+
+def test_an_action_gets_the_kinds_of_report_that_it_asks_for() -> None:
+    one, other = completed(), rolled_back()
+    plan = one.plan
+    assert plan is not None
+    search = other.rollout.model_copy(update={"metadata": {"name": "search", "namespace": "shop"}})
+    plots = {"weights.svg", "objectives.svg"}
+
+    alone = action_files([ReportKind.PROGRESS, ReportKind.INNOVATION], plan, [one.rollout], one.now)
+    both = action_files([ReportKind.EXECUTION], plan, [one.rollout, search], one.now)
+    assert set(alone) == {"reports/execution_progress_update.md", "reports/innovation_report.md"}
+    assert set(both) == {
+        f"reports/{name}/{path}" for name in ("ranker", "search") for path in {"execution_report.md", *plots}
+    }
+    assert "A1" in both["reports/search/execution_report.md"]
 
 
 # --- Words of figures ---------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import json
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops_commander.api.v1alpha1 import DeploymentStatus, ModelRollout, ObjectiveStatus
 from ops_commander.core.reports.execution import MOST_WORDS, execution_report, summary
 from ops_commander.core.reports.files import deployment_files
-from ops_commander.core.reports.markup import code, plain, table
+from ops_commander.core.reports.markup import cell_code, code, one_line, plain, table
 from tests.unit.core.reports import test_incident, test_innovation
 from tests.unit.core.reports.cases import Case, completed, rolled_back
 from tests.unit.core.reports.markdown import read
@@ -165,10 +166,27 @@ def test_no_text_of_a_plan_breaks_a_report(data: st.DataObject) -> None:
 
 @given(st.lists(st.lists(HOSTILE, min_size=3, max_size=3), max_size=5))
 def test_a_cell_stays_a_cell(rows: list[list[str]]) -> None:
-    for mark in (plain, code):
+    for mark in (plain, cell_code):
         text = "\n".join(["# A", "", *table(["a", "b", "c"], [[mark(cell) for cell in row] for row in rows])])
         found = read(f"{text}\n")[0].tables[0]
         assert len(found.rows) == len(rows)
+
+
+@given(HOSTILE)
+def test_code_is_read_as_it_was_written(text: str) -> None:
+    shown = one_line(text).replace("`", "'")
+    section = read(f"# A\n\nQuery: {code(text)} end\n")[0]
+
+    assert section.paragraphs == [f"Query: {shown or '—'} end"]
+
+
+@pytest.mark.parametrize("query", ['sum(x{code=~"5..|4.."})', 'x{path!~"/a\\\\.b|c"}', "a || b"])
+def test_a_query_keeps_its_pipes(query: str) -> None:
+    text = "\n".join(["# A", "", f"- {code(query)}", "", *table(["a"], [[cell_code(query)]])])
+    section = read(f"{text}\n")[0]
+
+    assert section.items == [query]
+    assert section.tables[0].rows == [[query]]
 
 
 @given(HOSTILE)
