@@ -22,7 +22,9 @@ from ops_commander.api.v1alpha1 import (
 )
 from ops_commander.api.verification import EvidenceFile
 from ops_commander.core import names
+from ops_commander.core.plans import naming
 from ops_commander.core.recording import bare
+from ops_commander.core.reports.provenance import GRAFANA_RUN_ID, STATUS_PATH
 from ops_commander.core.snapshot import Snapshot
 
 DEPLOYMENT_TAG: Final = "ops-commander.deployment_id"
@@ -30,7 +32,6 @@ MARKER_TAG: Final = "ops-commander.deployment"
 """Tag by which a run is found again: uid of the rollout and deployment id, which names no other one anywhere."""
 PARENT_TAG: Final = "mlflow.parentRunId"
 EXPERIMENT: Final = "ops-commander"
-RECORD_FILE: Final = "deployment.json"
 DECISIONS_FILE: Final = "decisions.jsonl"
 REFERENCES_FILE: Final = "evidence.json"
 _LONGEST_PARAM: Final = 500
@@ -51,6 +52,9 @@ ENDS: Final = {
     Outcome.ROLLED_BACK: RunEnd.FAILED,
     Outcome.SUPERSEDED: RunEnd.KILLED,
 }
+
+
+_KEPT_ANNOTATIONS: Final = (names.PARENT_RUN, GRAFANA_RUN_ID, naming.BY_PLAN, naming.BY_ACTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,8 @@ def record_of(rollout: ModelRollout) -> ModelRollout:
     metadata = rollout.metadata
     annotations = metadata.get("annotations") or {}
     kept: dict[str, Any] = {name: metadata[name] for name in ("name", "namespace", "uid") if name in metadata}
-    if names.PARENT_RUN in annotations:
-        kept["annotations"] = {names.PARENT_RUN: annotations[names.PARENT_RUN]}
+    if about := {name: annotations[name] for name in _KEPT_ANNOTATIONS if name in annotations}:
+        kept["annotations"] = about
     preflight = rollout.spec.preflight
     if preflight is not None:
         tests = [test.model_copy(update={"template": bare(test.template)}) for test in preflight.tests]
@@ -159,7 +163,7 @@ def wanted(rollout: ModelRollout) -> EvidenceWanted:
         tags=_tags(record, deployment, digest),
         points=tuple(_points(record.status, deployment)),
         files={
-            RECORD_FILE: text,
+            STATUS_PATH: text,
             DECISIONS_FILE: _decisions(deployment),
             REFERENCES_FILE: _pretty([item.model_dump(mode="json", by_alias=True) for item in references]),
         },

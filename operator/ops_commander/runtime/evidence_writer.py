@@ -21,6 +21,7 @@ from ops_commander.api.verification import EvidenceFile
 from ops_commander.core import evidence_kept, evidence_wanted
 from ops_commander.core.evidence_kept import Unwritten
 from ops_commander.core.evidence_wanted import AliasWanted, EvidenceWanted, Point, RunEnd
+from ops_commander.core.reports.files import deployment_files
 from ops_commander.core.snapshot import Snapshot
 from ops_commander.runtime.workqueue import Key
 
@@ -66,10 +67,10 @@ Reports = Callable[[ModelRollout, datetime], Mapping[str, str]]
 """Reports of a deployment that has ended: path → text."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Backoff:
-    failures: int = 0
-    until: datetime | None = None
+    failures: int
+    until: datetime
 
 
 @dataclass
@@ -83,10 +84,10 @@ class EvidenceWriter:
     wake_later: Callable[[Key, float], None]
     """With a delay in seconds."""
     may_write: Callable[[], bool] = lambda: True
-    reports: Reports = lambda _rollout, _now: {}
+    reports: Reports = deployment_files
     _written: dict[Key, dict[str, EvidenceStatus]] = field(default_factory=dict)
     _tasks: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
-    _backoffs: dict[Key, _Backoff] = field(default_factory=dict)
+    _backoffs: dict[Key, dict[str, _Backoff]] = field(default_factory=dict)
     _looked_at: dict[Key, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,13 +98,17 @@ class EvidenceWriter:
         if self.runs is None or self.store is None or snapshot.deleted_at is not None:
             return {}
         open_ = evidence_kept.unwritten(snapshot)
-        written = self._written.setdefault(key, {})
-        for identity in set(written) - {item.deployment_id for item in open_}:
-            del written[identity]
+        written, backoffs = self._written.setdefault(key, {}), self._backoffs.setdefault(key, {})
+        for identity in {*written, *backoffs} - {item.deployment_id for item in open_}:
+            written.pop(identity, None)
+            backoffs.pop(identity, None)
         if key not in self._tasks and (due := self._due(key, snapshot, open_)):
             work = _Work(self.runs, self.store, self.clock, self._fence, self.reports)
             self._tasks[key] = asyncio.create_task(self._write(key, snapshot, due, work))
         return dict(written)
+
+    def under_way(self) -> list[asyncio.Task[None]]:
+        return list(self._tasks.values())
 
     def forget(self, key: Key) -> None:
         """The rollout is gone."""
@@ -115,11 +120,11 @@ class EvidenceWriter:
             raise NotLeading("the lease may be somebody else's by now")
 
     def _due(self, key: Key, snapshot: Snapshot, open_: list[Unwritten]) -> Unwritten | None:
-        now, backoff = self.clock(), self._backoffs.get(key)
-        if backoff and backoff.until and now < backoff.until:
-            return None
+        now, backoffs = self.clock(), self._backoffs[key]
         for item in open_:
-            known = self._known(key, item)
+            known, backoff = self._known(key, item), backoffs.get(item.deployment_id)
+            if backoff and now < backoff.until:
+                continue
             if item.entry is not None:
                 if not known.is_complete:
                     return item
@@ -148,16 +153,17 @@ class EvidenceWriter:
             del self._tasks[key]
         if found is None:
             return
-        self._backoffs.pop(key, None)
+        self._backoffs.get(key, {}).pop(item.deployment_id, None)
         self._looked_at[key] = self.clock()
         if found != known:
             self._written.setdefault(key, {})[item.deployment_id] = found
             self.wake(key)
 
     def _failed(self, key: Key, item: Unwritten, known: EvidenceStatus, error: str) -> None:
-        backoff = self._backoffs.setdefault(key, _Backoff())
-        delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(backoff.failures, 10))
-        backoff.failures, backoff.until = backoff.failures + 1, self.clock() + delay
+        backoffs = self._backoffs.setdefault(key, {})
+        failures = backoffs[item.deployment_id].failures if item.deployment_id in backoffs else 0
+        delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 10))
+        backoffs[item.deployment_id] = _Backoff(failures + 1, self.clock() + delay)
         log.warning("evidence of %s not written, again in %.0fs: %s", item.deployment_id, delay.total_seconds(), error)
         failed = known.model_copy(update={"error": error})
         if failed != known:
@@ -211,7 +217,12 @@ class _Work:
             return dict(wanted.files)
         deployment = ended.status.deployment.model_copy(update={"deploy_run_id": run_id})
         status = ended.status.model_copy(update={"deployment": deployment})
-        return {**wanted.files, **self.reports(ended.model_copy(update={"status": status}), self.clock())}
+        try:
+            reports = self.reports(ended.model_copy(update={"status": status}), self.clock())
+        except Exception:  # what they are made of is kept all the same, and holds up no later deployment
+            log.exception("reports of %s not written", wanted.deployment_id)
+            return dict(wanted.files)
+        return {**wanted.files, **reports}
 
     async def _uploaded(self, run_id: str, files: Mapping[str, str], known: list[EvidenceFile]) -> list[EvidenceFile]:
         """Files that the run has already, byte for byte, are left as they are."""
