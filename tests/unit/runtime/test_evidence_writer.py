@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from ops_commander.api.evidence import AliasState, EvidenceStatus
+from ops_commander.api.evidence import AliasState, AliasStatus, EvidenceStatus
 from ops_commander.api.policy import DEFAULT_POLICY, RolloutPolicySpec
 from ops_commander.api.v1alpha1 import Outcome, StepState
 from ops_commander.core import names
@@ -32,6 +32,10 @@ def kept(world: KeptWorld, outcome: Outcome, limit: float = 600) -> KeptWorld:
     """The deployment under way has ended so, and all of its evidence is written."""
     world.run(0.5).run_until(lambda: world.outcome is outcome and not world.status.outbox, limit)
     return world
+
+
+def alias_of(world: World) -> AliasStatus | None:
+    return world.deployment.evidence.alias if world.deployment.evidence else None
 
 
 def is_at(world: World, state: StepState, step: str) -> Callable[[], bool]:
@@ -279,7 +283,7 @@ def _is_whole(world: KeptWorld, undisturbed: KeptWorld) -> None:
         keys = [(point.key, point.at) for point in run.points]
         assert len(set(keys)) == len(keys), "a value was written twice for one tick"
     assert world.mlflow.aliases == {"champion": "2"}
-    alias = world.deployment.evidence and world.deployment.evidence.alias
+    alias = alias_of(world)
     assert alias is not None and (alias.state, alias.version) == (AliasState.MOVED, "2")
 
 
@@ -344,7 +348,7 @@ def test_an_alias_that_somebody_has_set_to_another_version_is_left_there() -> No
     world = kept(aliased(Server(aliases={"champion": "4"})), Outcome.COMPLETED)
 
     assert world.mlflow.aliases == {"champion": "4"}
-    alias = world.deployment.evidence and world.deployment.evidence.alias
+    alias = alias_of(world)
     assert alias is not None and (alias.state, alias.previous) == (AliasState.KEPT, "4")
     assert "AliasKept" in world.reasons()
 
@@ -366,7 +370,7 @@ def test_after_a_revert_any_other_alias_stays() -> None:
 def test_a_version_that_is_not_registered_does_not_hold_evidence_up() -> None:
     world = kept(aliased(Server(versions={"1"}, aliases={"champion": "1"})), Outcome.COMPLETED)
 
-    alias = world.deployment.evidence and world.deployment.evidence.alias
+    alias = alias_of(world)
     assert alias is not None and alias.state is AliasState.REFUSED
     assert "AliasRefused" in world.reasons()
 
