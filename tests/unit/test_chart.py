@@ -38,7 +38,9 @@ ops-commander.dev/actionplans/status:      get patch
 ops-commander.dev/votes:                   get list watch
 ops-commander.dev/votes/status:            patch
 apps/replicasets:                          get list watch create patch delete
+batch/jobs:                                get list watch create patch delete
 /pods:                                     get list
+/pods/log:                                 get
 /services:                                 get list watch create patch delete
 discovery.k8s.io/endpointslices:           get list
 gateway.networking.k8s.io/httproutes:      get list watch create patch delete
@@ -278,6 +280,8 @@ class TestPods:
             "OPS_COMMANDER_PROMETHEUS_URL": "http://prometheus-operated.monitoring.svc:9090",
             "OPS_COMMANDER_SCRAPE_INTERVAL": "15s",
             "OPS_COMMANDER_MLFLOW_URL": "https://mlflow.example.com",
+            "OPS_COMMANDER_IMAGE": "ops-commander/ops-commander:0.1.0",
+            "OPS_COMMANDER_IMAGE_PULL_POLICY": "IfNotPresent",
             "OPS_COMMANDER_HTTP_PORT": "8080",
             "OPS_COMMANDER_POLL_INTERVAL": "5s",
             "OPS_COMMANDER_QUERY_TIMEOUT": "4s",
@@ -519,5 +523,5 @@ def test_install_manifest_needs_nothing_of_helm() -> None:
     assert (namespace["kind"], namespace["metadata"]["name"]) == ("Namespace", NAMESPACE)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert {each["metadata"].get("namespace", NAMESPACE) for each in objects} == {NAMESPACE}
-    assert len(of_kind(objects, "CustomResourceDefinition")) == 2
+    assert len(of_kind(objects, "CustomResourceDefinition")) == 4
     assert not of_kind(objects, "Pod")

@@ -671,6 +671,7 @@ class TestStatus(Resource):
     job: str
     """Its Job."""
     state: TestState = TestState.PENDING
+    """Pending, Running, Passed or Failed."""
     message: str = ""
     """How it ended, in the words of the Job."""
     started_at: Time | None = None
