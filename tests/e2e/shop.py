@@ -268,8 +268,8 @@ class Shop:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "recording.jsonl")
             pace = ["--interval=1s", "--scrape-interval=1s", f"--prometheus-url={prometheus_url()}"]
-            _ops_commander("record", self.name, f"--namespace={self.namespace}", *pace, f"--output={path}")
-            said = _ops_commander("replay", path)
+            ops_commander_command("record", self.name, f"--namespace={self.namespace}", *pace, f"--output={path}")
+            said = ops_commander_command("replay", path)
         assert "\nreproduced: " in said
         return said
 
@@ -305,13 +305,13 @@ def in_step(rollout: Rollout, kind: str) -> bool:
     return str((status(rollout).get("step") or {}).get("name", "")).startswith(kind)
 
 
-def _ops_commander(*arguments: str) -> str:
-    """The command, as from a checkout; its words where it fails."""
+def ops_commander_command(*arguments: str, code: int = 0) -> str:
+    """What the command prints, errors included, as from a checkout; it must end with that exit code."""
     argv = [sys.executable, "-m", "ops_commander", *arguments]
     environment = {**installed.environment(), "PYTHONPATH": str(REPOSITORY / "operator")}
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=environment)
-    assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert done.returncode == code, f"{' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
 
 
 def status(rollout: Rollout) -> dict[str, Any]:
@@ -395,10 +395,10 @@ def _await_restart(uid: str, before: int) -> None:
     raise AssertionError(f"pod {uid} did not end")
 
 
-def apply_refused(document: Rollout) -> str:
-    """What `kubectl apply` says of an object that it must refuse."""
+def apply_refused(document: Rollout, *arguments: str) -> str:
+    """What `kubectl apply` says of an object that it must refuse. `arguments` may say whose words it hears."""
     result = subprocess.run(
-        [bin_folder() / "kubectl", "apply", "--filename", "-"],
+        [bin_folder() / "kubectl", "apply", "--filename", "-", *arguments],
         input=json.dumps(document),
         capture_output=True,
         text=True,
