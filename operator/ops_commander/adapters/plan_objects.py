@@ -43,18 +43,29 @@ class PlanObjects:
         items = await self._api.list("ActionPlan", namespace)
         return [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items]
 
-    async def rollout(self, namespace: str, name: str) -> RolloutView | None:
+    async def whole_rollout(self, namespace: str, name: str) -> ModelRollout | None:
         """Raises Unreadable for one that the models refuse."""
+        found = await self._found(namespace, name)
+        return found[1] if found else None
+
+    async def _found(self, namespace: str, name: str) -> tuple[dict[str, Any], ModelRollout] | None:
         body = await self._api.find("ModelRollout", namespace, name)
         if body is None:
             return None
         try:
-            rollout = ModelRollout.model_validate(body)
+            return body, ModelRollout.model_validate(body)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
             raise Unreadable(f"ModelRollout {name}: {place}: {first['msg']}") from error
-        metadata = body["metadata"]
+
+    async def rollout(self, namespace: str, name: str) -> RolloutView | None:
+        """Raises Unreadable for one that the models refuse."""
+        found = await self._found(namespace, name)
+        if found is None:
+            return None
+        body, rollout = found
+        metadata = rollout.metadata
         return RolloutView(
             name=name,
             generation=metadata.get("generation", 1),

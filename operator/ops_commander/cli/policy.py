@@ -23,7 +23,8 @@ from ops_commander.api.v1alpha1 import API_VERSION
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", choices=servers(), default="http", help="whose metrics (default: http)")
-    parser.add_argument("--live-only", action="store_true", help="without what needs MLflow: runs, verified files, compared answers")
+    without = "without what needs MLflow: runs, verified files, compared answers"
+    parser.add_argument("--live-only", action="store_true", help=without)
     parser.add_argument("--name", default="default", help="name of the policy (default: default)")
     parser.add_argument("-n", "--namespace", default="", help="its namespace (default: none given)")
     parser.set_defaults(handle=_print)

@@ -11,6 +11,7 @@ from ops_commander.core.feasibility import outlook
 from ops_commander.core.names import ROLLOUT_LABEL
 from ops_commander.core.snapshot import Check, ServiceView, Snapshot
 
+
 def spec_checks(snapshot: Snapshot, policy_problem: str | None) -> tuple[Check, ...]:
     """Checks named after what they look at; all must pass before a candidate starts."""
     checks = (_policy(snapshot, policy_problem), _ports(snapshot), _own_names(snapshot), *_route(snapshot))

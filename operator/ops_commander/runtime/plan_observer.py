@@ -14,6 +14,7 @@ from ops_commander.adapters.plan_objects import PlanObjects, Unreadable
 from ops_commander.adapters.prometheus import QueryError
 from ops_commander.api.action_plan import Action, Collect
 from ops_commander.api.policy import DEFAULT_POLICY, Objective, RolloutPolicy
+from ops_commander.api.v1alpha1 import ModelRollout
 from ops_commander.core import acceptance, names, presets
 from ops_commander.core.plans import naming, window
 from ops_commander.core.plans.decide import action_under_way
@@ -95,10 +96,18 @@ class PlanObserver:
             is_done = run is not None and run.state.is_end
             collected = None if is_done or run is None else await self._window(plan, action, action.collect)
             return replace(observed, run=run, collected=collected)
+        if action.report is not None:
+            return replace(observed, run=run, deployed=await self._deployed(plan))
         observed = await self._objects(plan, action, observed)
         reference = action.template_ref
         found = await self.objects.pod_template(plan.namespace, reference) if reference and not observed.job else None
         return replace(observed, run=run, pod_template=found)
+
+    async def _deployed(self, plan: PlanView) -> tuple[ModelRollout, ...]:
+        """The rollouts that the plan has deployed to, each once."""
+        wanted = dict.fromkeys(item.deploy.rollout_name for item in plan.spec.actions if item.deploy)
+        found = [await self.objects.whole_rollout(plan.namespace, name) for name in wanted]
+        return tuple(rollout for rollout in found if rollout is not None)
 
     async def _run(self, plan: PlanView, action: Action) -> RunView | None:
         if self.runs is None:

@@ -144,6 +144,8 @@ class PlanReconciler:
         elif isinstance(effect, FinishRun):
             await self.runs.finish(effect.run_id, effect.state, self.clock())
         else:
+            for path, content in effect.also.items():
+                await self.artifacts.upload(effect.run_id, path, content)
             sha256 = await self.artifacts.upload(effect.run_id, effect.path, effect.content)
             tags = {naming.ARTIFACT_TAG: effect.path, naming.SHA256_TAG: sha256}
             await self.runs.record(effect.run_id, effect.metrics, tags, self.clock())

@@ -109,7 +109,7 @@ class Verifications:
 
 
 def request_of(snapshot: Snapshot, preflight: Preflight, mlflow_url: str) -> VerificationRequest:
-    """What the verifying process is told. The baseline are the stable version's own files, not what a candidate says."""
+    """What the verifying process is told. The baseline are the stable version's own files, not the candidate's."""
     model, known = snapshot.spec.model, snapshot.status.verification
     under_way = snapshot.status.step is not None and known is not None
     version = known.model_version if under_way and known else model.version

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from ops_commander.api.action_plan import ActionPlanSpec, ActionPlanStatus
-from ops_commander.api.v1alpha1 import ModelRolloutSpec, ModelRolloutStatus
+from ops_commander.api.v1alpha1 import ModelRollout, ModelRolloutSpec, ModelRolloutStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ class Observed:
     model_metrics: Mapping[str, float] = field(default_factory=dict)
     """Of the run of the model that is deployed."""
     collected: Collected | None = None
+    deployed: tuple[ModelRollout, ...] = ()
+    """Rollouts of the plan's deploy actions, where a report is asked for."""
     trouble: str | None = None
     """What could not be read now, and why. What is absent beside it may exist all the same."""
     refused: str | None = None
@@ -145,6 +147,8 @@ class Store:
     path: str
     content: bytes
     metrics: Mapping[str, float]
+    also: Mapping[str, bytes] = field(default_factory=dict)
+    """Artifacts beside it, by path."""
 
 
 @dataclass(frozen=True, slots=True)

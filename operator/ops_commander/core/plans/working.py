@@ -7,9 +7,9 @@ import math
 from datetime import timedelta
 from typing import Any, Final
 
-from ops_commander.api.action_plan import Action, ActionState, ActionStatus, ObjectReference
+from ops_commander.api.action_plan import Action, ActionPlan, ActionState, ActionStatus, ObjectReference
 from ops_commander.api.fields import format_duration, format_time
-from ops_commander.core.plans import criteria, jobs, naming, progress, steps
+from ops_commander.core.plans import criteria, jobs, naming, steps
 from ops_commander.core.plans.observed import (
     CreateJob,
     DeleteJob,
@@ -22,6 +22,8 @@ from ops_commander.core.plans.observed import (
     Store,
 )
 from ops_commander.core.plans.steps import Step, conclude, failed, judged, unmet, waiting, with_evidence
+from ops_commander.core.reports.files import action_files
+from ops_commander.core.reports.provenance import FOLDER
 
 _AFTER_THE_JOB: Final = timedelta(minutes=1)
 """A Job ends by its own deadline, and says so; only one that did not is ended for it."""
@@ -144,10 +146,18 @@ def look_at_report(action: Action, row: ActionStatus, moment: Moment) -> Step:
     if isinstance(step, Step):
         return step
     run, plan = moment.observed.run, moment.plan
-    assert run is not None
-    text = progress.markdown(plan.name, plan.spec, plan.status, moment.now)
-    store = Store(run.run_id, naming.PROGRESS_FILE, text.encode(), counted(moment))
-    return waiting(step, "Storing", naming.PROGRESS_FILE, store, again=timedelta(0))
+    assert run is not None and action.report is not None
+    metadata = {"name": plan.name, "namespace": plan.namespace}
+    whole = ActionPlan(metadata=metadata, spec=plan.spec, status=plan.status)
+    made = action_files(action.report.kinds, whole, moment.observed.deployed, moment.now)
+    files = {path.removeprefix(f"{FOLDER}/"): text.encode() for path, text in made.items()}
+    if not files:
+        kinds = ", ".join(action.report.kinds)
+        return failed(step, "NothingToReport", f"{kinds}: expected a deploy action of this plan whose rollout exists")
+    first = naming.PROGRESS_FILE if naming.PROGRESS_FILE in files else sorted(files)[0]
+    also = {path: content for path, content in files.items() if path != first}
+    store = Store(run.run_id, first, files[first], counted(moment), also)
+    return waiting(step, "Storing", ", ".join(sorted(files)), store, again=timedelta(0))
 
 
 def counted(moment: Moment) -> dict[str, float]:
