@@ -73,7 +73,7 @@ PLAN: dict[str, Any] = {
             ),
             action("A2", "test", suite="smoke", target="ranker", version="13", successCriteria=["failed == 0"]),
             action("A3", "experiment", "MEDIUM", image="registry.example/ablation:1", mlflowExperiment="ablations"),
-            action("A4", "report", "LOW", kinds=["progress"]),
+            action("A4", "report", "LOW", kinds=["progress", "execution"]),
         ],
     },
 }
@@ -451,6 +451,8 @@ async def assert_done(bench: Bench, plan: ActionPlan) -> None:
         data = bench.mlflow.file_of(run, path).read_bytes()
         assert hashlib.sha256(data).hexdigest() == sha256
     assert b"- [x] **A4**" in data and b"Phase: **Succeeded**" in data
+    execution = bench.mlflow.file_of(report.evidence.run_id, "execution_report.md").read_text()
+    assert "INTEGRATION COMPATIBILITY MATRIX" in execution and "EXECUTION PROGRESS" in execution
 
 
 def runs_of(mlflow: MLflowServer, experiment: str, marker: str) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ POLICY: dict[str, Any] = {
             "breach": 0.505,
             "unit": "s",
         },
-    ]
+    ],
 }
 SPEC: dict[str, Any] = {
     "model": {"name": "ranker", "version": "2"},
