@@ -23,8 +23,8 @@ from ops_commander.cli import main
 from ops_commander.core import names
 from ops_commander.core.decide import decide
 from ops_commander.core.question import question_of
-from ops_commander.core.recording import Recording, bare
-from ops_commander.core.stage import Facts, Stage
+from ops_commander.core.recordings.recording import Recording, bare
+from ops_commander.core.recordings.stage import Facts, Stage
 from ops_commander.runtime import clock
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History

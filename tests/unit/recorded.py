@@ -10,7 +10,7 @@ from typing import Any
 from ops_commander.adapters import recordings
 from ops_commander.api.v1alpha1 import ModelRollout, Outcome, StepState
 from ops_commander.core import names, presets
-from ops_commander.core.recording import Circumstances, Encoder, Recording, Tick, recording_of
+from ops_commander.core.recordings.recording import Circumstances, Encoder, Recording, Tick, recording_of
 from ops_commander.core.samples import Reading, tick_at_or_before
 from tests.unit.world import POLICY, TICK, Health, RolloutBuilder, World
 

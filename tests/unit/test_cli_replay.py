@@ -13,7 +13,7 @@ import yaml
 
 from ops_commander.adapters import recordings as files
 from ops_commander.cli import main, recordings
-from ops_commander.core.recording import RecordingProblem
+from ops_commander.core.recordings.recording import RecordingProblem
 from tests.unit.recorded import Recorded, trying
 from tests.unit.world import rollout
 

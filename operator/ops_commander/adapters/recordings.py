@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from ops_commander.core.recording import MOST_CHARACTERS, Encoder, Recording, RecordingProblem, Tick, decoded
+from ops_commander.core.recordings.recording import MOST_CHARACTERS, Encoder, Recording, RecordingProblem, Tick, decoded
 
 STANDARD_OUTPUT = Path("-")
 

@@ -17,9 +17,9 @@ from ops_commander.cli import record, recordings
 
 if TYPE_CHECKING:
     from ops_commander.api.policy import RolloutPolicySpec
-    from ops_commander.core.backtest import Backtest, StepFinding
-    from ops_commander.core.player import Replayed
-    from ops_commander.core.recording import Recording
+    from ops_commander.core.recordings.backtest import Backtest, StepFinding
+    from ops_commander.core.recordings.player import Replayed
+    from ops_commander.core.recordings.recording import Recording
     from ops_commander.runtime.recorder import Recorder
 
 _OF_A_SPAN = ("candidate", "stable", "step")
@@ -62,7 +62,7 @@ class _Asked:
 
 def _backtest(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     """0 whatever the policy would have decided, 1 where nothing could be read, 2 for arguments that cannot be used."""
-    from ops_commander.core.recording import RecordingProblem
+    from ops_commander.core.recordings.recording import RecordingProblem
 
     _check(parser, arguments)
     try:
@@ -152,7 +152,7 @@ async def _rollout(arguments: argparse.Namespace) -> tuple[str, dict[str, Any] |
 
 async def _deployment(asked: _Asked, recorder: Recorder, body: dict[str, Any]) -> Recording:
     """The rollout's latest deployment with the counters that the policy asks for, and a baseline of its own."""
-    from ops_commander.core.backtest import clipped
+    from ops_commander.core.recordings.backtest import clipped
     from ops_commander.runtime.recorder import owner, rollout_of
 
     recording, _ = await recorder.header(rollout_of(body), asked.policy, asked.now)
@@ -169,8 +169,8 @@ async def _span(
     arguments: argparse.Namespace, asked: _Asked, recorder: Recorder, namespace: str
 ) -> tuple[Recording, _Asked]:
     """A split that was live for some time, as a deployment of one step."""
-    from ops_commander.core.backtest import Span, step_of
-    from ops_commander.core.recording import RecordingProblem
+    from ops_commander.core.recordings.backtest import Span, step_of
+    from ops_commander.core.recordings.recording import RecordingProblem
     from ops_commander.runtime.recorder import owner
 
     try:
@@ -202,7 +202,7 @@ async def _span(
 def _play(arguments: argparse.Namespace, asked: _Asked, path: Path) -> int:
     """Raises RecordingProblem."""
     from ops_commander.adapters import recordings as files
-    from ops_commander.core.backtest import Backtest, clipped
+    from ops_commander.core.recordings.backtest import Backtest, clipped
 
     with files.read(path) as (whole, ticks):
         is_cut = asked.start is not None and asked.start > whole.deployment.started_at

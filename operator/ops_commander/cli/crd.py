@@ -12,7 +12,7 @@ import yaml
 from ops_commander.api import reference, schema
 from ops_commander.api.v1alpha1 import GROUP
 from ops_commander.cli import policy
-from ops_commander.core import recording
+from ops_commander.core.recordings import recording
 from ops_commander.integration import generated
 from ops_commander.integration import schema as api_schema
 

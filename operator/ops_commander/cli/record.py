@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ops_commander.cli import recordings
 
 if TYPE_CHECKING:
-    from ops_commander.core.recording import Recording
+    from ops_commander.core.recordings.recording import Recording
     from ops_commander.runtime.recorder import Recorder
 
 
@@ -37,7 +37,7 @@ def run(command: str, work: Any) -> int:
     from ops_commander.adapters.mlflow import RunUnreadable
     from ops_commander.adapters.prometheus import QueryError
     from ops_commander.adapters.prometheus_servers import ServersProblem
-    from ops_commander.core.recording import RecordingProblem
+    from ops_commander.core.recordings.recording import RecordingProblem
 
     problems = (ApiError, ConfigurationError, RunUnreadable, QueryError, ServersProblem, RecordingProblem, OSError)
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ops_commander.adapters.prometheus_servers import PrometheusServers
     from ops_commander.api.v1alpha1 import ObjectiveStatus
-    from ops_commander.core.player import Replayed
+    from ops_commander.core.recordings.player import Replayed
 
 QUERY_TIMEOUT = timedelta(seconds=30)
 """Nobody's traffic waits for these queries."""

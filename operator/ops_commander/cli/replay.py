@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ops_commander.cli import recordings
 
 if TYPE_CHECKING:
-    from ops_commander.core.player import Replayed
-    from ops_commander.core.recording import Recording
-    from ops_commander.core.replay import Replay
+    from ops_commander.core.recordings.player import Replayed
+    from ops_commander.core.recordings.recording import Recording
+    from ops_commander.core.recordings.replay import Replay
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _replay(arguments: argparse.Namespace) -> int:
     """0 where all decisions and numbers are as recorded, 1 where not, 2 where the file cannot be used."""
     from ops_commander.adapters import recordings as files
-    from ops_commander.core.recording import RecordingProblem
-    from ops_commander.core.replay import Replay
+    from ops_commander.core.recordings.recording import RecordingProblem
+    from ops_commander.core.recordings.replay import Replay
 
     try:
         with files.read(arguments.recording) as (recording, ticks):

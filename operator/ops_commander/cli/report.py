@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     """0 where all was written, 1 where the cluster or the disk did not let it, 2 for what was given."""
     from ops_commander.adapters.kubernetes import ApiError, ConfigurationError
-    from ops_commander.core.recording import RecordingProblem
+    from ops_commander.core.recordings.recording import RecordingProblem
 
     try:
         return _written(arguments)
@@ -147,7 +147,7 @@ def _provenance(arguments: argparse.Namespace, rollout: ModelRollout) -> Provena
 def _with_series(known: Provenance, path: Path, rollout: ModelRollout) -> Provenance:
     """The objectives at each tick, from a replay of the recording. Raises RecordingProblem and BadInput."""
     from ops_commander.adapters import recordings
-    from ops_commander.core.replay import Replay
+    from ops_commander.core.recordings.replay import Replay
     from ops_commander.core.reports.replayed import series_of
 
     with recordings.read(path) as (recording, ticks):

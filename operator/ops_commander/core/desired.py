@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops_commander.api.v1alpha1 import DeletionPolicy, ModelRolloutStatus, StepState, TrafficStatus
-from ops_commander.core import comparers, manifests, names, routes, test_jobs
+from ops_commander.core import candidate_tests, comparers, manifests, names, routes
 from ops_commander.core.reverts import SCALE_DOWN_REGARDLESS
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import PROMOTING, SETTLE, STEP_STATES, Situation
@@ -228,8 +228,8 @@ def _replica_set_actions(situation: Situation, status: ModelRolloutStatus) -> li
             actions.append(Scale(view.name, replicas))
         if view is not None and view.owned != bool(manifests.owner_references(snapshot)):
             actions.append(SetOwner(view.name, manifests.owner_references(snapshot)))
-    actions.extend(Apply(job) for job in test_jobs.missing(replace(snapshot, status=status), situation.now))
-    actions.extend(Delete("Job", name) for name in test_jobs.abandoned(replace(snapshot, status=status)))
+    actions.extend(Apply(job) for job in candidate_tests.missing(replace(snapshot, status=status), situation.now))
+    actions.extend(Delete("Job", name) for name in candidate_tests.abandoned(replace(snapshot, status=status)))
     if snapshot.has_leftover_route and situation.is_confirmed:
         actions.append(Delete("HTTPRoute", snapshot.name))
     return [*actions, *_forgotten(snapshot, status)]

@@ -23,7 +23,7 @@ from ops_commander.api.v1alpha1 import (
 from ops_commander.api.verification import EvidenceFile
 from ops_commander.core import names
 from ops_commander.core.plans import naming
-from ops_commander.core.recording import bare
+from ops_commander.core.recordings.recording import bare
 from ops_commander.core.reports.provenance import GRAFANA_RUN_ID, STATUS_PATH
 from ops_commander.core.snapshot import Snapshot
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, RetiringStatus, TrafficStatus
-from ops_commander.core import evidence_kept, routes, test_jobs
+from ops_commander.core import candidate_tests, evidence_kept, routes
 from ops_commander.core.changes import Occurrence
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import Situation
@@ -37,9 +37,9 @@ def _verified(snapshot: Snapshot, status: ModelRolloutStatus) -> tuple[ModelRoll
 
 def _tested(snapshot: Snapshot, status: ModelRolloutStatus) -> ModelRolloutStatus:
     """The tests of a deployment under way, as their Jobs stand."""
-    if status.deployment is None or not test_jobs.are_asked_for(status):
+    if status.deployment is None or not candidate_tests.are_asked_for(status):
         return status
-    deployment = status.deployment.model_copy(update={"tests": test_jobs.rows(snapshot)})
+    deployment = status.deployment.model_copy(update={"tests": candidate_tests.rows(snapshot)})
     return status.model_copy(update={"deployment": deployment})
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from ops_commander.api.v1alpha1 import TestState, TestStatus
-from ops_commander.core import test_jobs
+from ops_commander.core import candidate_tests
 from ops_commander.core.changes import CHECK_AGAIN, Change, Occurrence, moved, waiting, with_step
 from ops_commander.core.reverts import begin_rollback
 from ops_commander.core.situation import SETTLE, Situation
@@ -18,7 +18,7 @@ GRACE = timedelta(minutes=1)
 def awaiting_tests(situation: Situation, rule: str) -> Change | None:
     """No untested deployment: None once all tests have passed and what they said is kept."""
     step, snapshot = situation.step, situation.snapshot
-    tests = test_jobs.tests_of(snapshot)
+    tests = candidate_tests.tests_of(snapshot)
     if step is None or not tests or step.reached_at is not None:
         return None
     revision = snapshot.status.candidate_revision
@@ -31,13 +31,13 @@ def awaiting_tests(situation: Situation, rule: str) -> Change | None:
     if situation.now < step.testing_since + SETTLE:
         until = step.testing_since + SETTLE
         return waiting(situation, rule, "Settling", "the nodes learn of the new pods", until=until)
-    rows = test_jobs.rows(snapshot)
+    rows = candidate_tests.rows(snapshot)
     failed = [row for row in rows if row.state is TestState.FAILED]
     if failed:
         message = "; ".join(f"test {row.name}: {row.message or 'failed'}" for row in failed)
         return begin_rollback(situation, rule, "TestFailed", message)
     until = step.testing_since + max(test.timeout for test in tests) + GRACE
-    open_ = [row for row in rows if not _is_proved(row, keeps_logs=test_jobs.keeps_logs(snapshot))]
+    open_ = [row for row in rows if not _is_proved(row, keeps_logs=candidate_tests.keeps_logs(snapshot))]
     if not open_:
         return None
     said = f"{len(rows) - len(open_)} of {len(rows)} test(s) passed: {'; '.join(map(_described, open_))}"

@@ -29,13 +29,13 @@ from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.evidence_writer import EvidenceWriter
 from ops_commander.runtime.handlers import Rollouts
 from ops_commander.runtime.history import History
+from ops_commander.runtime.job_logs import JobLogs
 from ops_commander.runtime.leader import Election
 from ops_commander.runtime.observer import Observer
 from ops_commander.runtime.plan_service import PlanService
 from ops_commander.runtime.poller import Poller
 from ops_commander.runtime.reconciler import Reconciler
 from ops_commander.runtime.settings import Settings
-from ops_commander.runtime.test_logs import TestLogs
 from ops_commander.runtime.verifications import FileVerifier, Verifications
 from ops_commander.runtime.verifier import Verifier
 from ops_commander.runtime.workqueue import Key, WorkQueue
@@ -79,7 +79,7 @@ class Operator:
             clock.now,
             self.settings.stale_after,
             Verifications(self._verifier(), clock.now, self._wake),
-            TestLogs(self.cluster, self.artifacts, clock.now, self._wake),
+            JobLogs(self.cluster, self.artifacts, clock.now, self._wake),
             Installation(self.settings.image, self.settings.image_pull_policy, self.settings.mlflow_url),
             self._evidence_writer(),
         )

@@ -18,14 +18,14 @@ from ops_commander.adapters.prometheus import QueryError
 from ops_commander.api.fields import parse_time
 from ops_commander.api.policy import DEFAULT_POLICY, RolloutPolicy, RolloutPolicySpec
 from ops_commander.api.v1alpha1 import ModelRollout
-from ops_commander.core import acceptance, comparers, manifests, names, presets, promql, test_jobs
+from ops_commander.core import acceptance, candidate_tests, comparers, manifests, names, presets, promql
 from ops_commander.core.question import owner_of_revision, question_of
 from ops_commander.core.snapshot import Baseline, Check, Installation, JobView, RunRecord, Snapshot
 from ops_commander.runtime import ballots
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.evidence_writer import EvidenceWriter
 from ops_commander.runtime.history import History, MetricSource
-from ops_commander.runtime.test_logs import TestLogs
+from ops_commander.runtime.job_logs import JobLogs
 from ops_commander.runtime.verifications import Verifications
 from ops_commander.runtime.workqueue import Key
 
@@ -82,7 +82,7 @@ class Observer:
     clock: Callable[[], datetime]
     stale_after: timedelta
     verifications: Verifications
-    test_logs: TestLogs
+    test_logs: JobLogs
     installation: Installation
     writer: EvidenceWriter | None = None
     _checked: dict[tuple[str, str], _Remembered] = field(default_factory=dict)
@@ -221,7 +221,7 @@ class Observer:
             return known.checks
         checks = (
             await self._dry_run(manifests.replica_set(snapshot, revision, 0, "dry-run"), "spec.template"),
-            *[await self._dry_run(manifest, place) for place, manifest in test_jobs.probes(snapshot)],
+            *[await self._dry_run(manifest, place) for place, manifest in candidate_tests.probes(snapshot)],
             *await self._verify_run(snapshot),
         )
         lasting = all(check.passed for check in checks)
@@ -258,7 +258,8 @@ def _wanted(rollout: ModelRollout) -> Wanted:
     return Wanted(
         route=reference.name if reference else metadata["name"],
         policy=spec.policy_ref.name if spec.policy_ref else None,
-        test_jobs=test_jobs.are_asked_for(status) or bool(spec.preflight and spec.preflight.tests and status.step),
+        test_jobs=candidate_tests.are_asked_for(status)
+        or bool(spec.preflight and spec.preflight.tests and status.step),
         comparer=compares or bool(status.traffic and status.traffic.compare_percent),
     )
 

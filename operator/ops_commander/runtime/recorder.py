@@ -13,10 +13,10 @@ from ops_commander.api.policy import DEFAULT_POLICY, Objective, RolloutPolicy, R
 from ops_commander.api.v1alpha1 import BaselineStatus, ModelRollout, StepState
 from ops_commander.core import acceptance, names, presets, run_objectives
 from ops_commander.core.counters import LEAD_IN
-from ops_commander.core.recording import Circumstances, Recording, RecordingProblem, Tick, recording_of
+from ops_commander.core.recordings.recording import Circumstances, Recording, RecordingProblem, Tick, recording_of
+from ops_commander.core.recordings.stage import HEARD_AFTER
 from ops_commander.core.samples import Owner, tick_at_or_after, tick_at_or_before
 from ops_commander.core.snapshot import RunRecord
-from ops_commander.core.stage import HEARD_AFTER
 from ops_commander.runtime.history import History, MetricSource
 
 TICKS_AT_ONCE = 240

@@ -9,8 +9,8 @@ import pytest
 
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.api.v1alpha1 import BaselineStatus, ModelReference, Step
-from ops_commander.core.backtest import Backtest, Finding, Span, clipped, step_of
-from ops_commander.core.recording import RecordedRun, RecordingProblem, decoded
+from ops_commander.core.recordings.backtest import Backtest, Finding, Span, clipped, step_of
+from ops_commander.core.recordings.recording import RecordedRun, RecordingProblem, decoded
 from tests.unit.recorded import STALE_AFTER, Recorded, at, trying
 from tests.unit.world import POLICY, START, TICK, canary, full, rollout, shadow
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from ops_commander.api.v1alpha1 import ModelRollout
 from ops_commander.core import presets
-from ops_commander.core.recording import (
+from ops_commander.core.recordings.recording import (
     Circumstances,
     RecordedRun,
     Recording,

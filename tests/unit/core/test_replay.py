@@ -12,9 +12,9 @@ import pytest
 from ops_commander.api.v1alpha1 import Outcome, StepState, Transition
 from ops_commander.core import names
 from ops_commander.core.journal import MOST_TRANSITIONS
-from ops_commander.core.player import Replayed
-from ops_commander.core.recording import Recording, RecordingProblem, Tick, decoded
-from ops_commander.core.replay import Replay, replay
+from ops_commander.core.recordings.player import Replayed
+from ops_commander.core.recordings.recording import Recording, RecordingProblem, Tick, decoded
+from ops_commander.core.recordings.replay import Replay, replay
 from tests.unit.recorded import Recorded, at, lines, trying
 from tests.unit.world import canary, full, rollout, shadow
 

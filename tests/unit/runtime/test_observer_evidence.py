@@ -27,8 +27,8 @@ from ops_commander.core.samples import Reading, Sample, owner_of
 from ops_commander.core.snapshot import Check, Installation, RunRecord, Snapshot
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History
+from ops_commander.runtime.job_logs import JobLogs
 from ops_commander.runtime.observer import ASK_AGAIN, KNOWN_FOR, Observer
-from ops_commander.runtime.test_logs import TestLogs
 from ops_commander.runtime.verifications import Verifications
 from tests.unit import virtual
 from tests.unit.virtual import START
@@ -52,7 +52,7 @@ POLICY = {
                 "compare": "Difference",
                 "min": 0.0,
             },
-        ]
+        ],
     },
 }
 ARTIFACTS = {"risk.json", "compliance.json"}
@@ -170,7 +170,7 @@ def scene(*, has_server: bool = True, has_registry: bool = True) -> Scene:
         virtual.wall_clock,
         timedelta(seconds=20),
         Verifications(None, virtual.wall_clock, lambda _: None),
-        TestLogs(cast(Cluster, objects), None, virtual.wall_clock, lambda _: None),
+        JobLogs(cast(Cluster, objects), None, virtual.wall_clock, lambda _: None),
         Installation(),
     )
     return Scene(observer, objects, registry, server)

@@ -10,7 +10,7 @@ import pytest
 
 from ops_commander.api.policy import RolloutPolicySpec
 from ops_commander.core.promql import DEFAULT_LABELS
-from ops_commander.core.recording import Recording, RecordingProblem
+from ops_commander.core.recordings.recording import Recording, RecordingProblem
 from ops_commander.core.samples import Reading, Sample
 from ops_commander.core.snapshot import RunRecord
 from ops_commander.runtime import recorder

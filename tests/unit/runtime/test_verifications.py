@@ -16,8 +16,8 @@ from ops_commander.api.v1alpha1 import TestState
 from ops_commander.api.verification import VerificationStatus, VerifiedFile
 from ops_commander.core.snapshot import Installation, JobView, Snapshot
 from ops_commander.integration.verification import VerificationRequest
-from ops_commander.runtime.test_logs import AGAIN as LOG_AGAIN
-from ops_commander.runtime.test_logs import TestLogs
+from ops_commander.runtime.job_logs import AGAIN as LOG_AGAIN
+from ops_commander.runtime.job_logs import JobLogs
 from ops_commander.runtime.verifications import AGAIN, REJECTED_AGAIN, NotVerifiedNow, Verifications
 from ops_commander.runtime.workqueue import Key
 from tests.unit.world import START, World, rollout
@@ -203,7 +203,7 @@ async def test_the_log_of_a_test_is_kept_once(failure: Exception | None) -> None
     store = Store([failure] if failure else [])
     woken: asyncio.Queue[Key] = asyncio.Queue()
     now = [START]
-    logs = TestLogs(store, store, lambda: now[0], woken.put_nowait)
+    logs = JobLogs(store, store, lambda: now[0], woken.put_nowait)
     jobs = {
         "ranker-abc-1-f00": JobView("ranker-abc-1-f00", TestState.PASSED, ended_at=START),
         "ranker-abc-1-f01": JobView("ranker-abc-1-f01", TestState.RUNNING),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ops_commander.core.player import Replayed
+from ops_commander.core.recordings.player import Replayed
 from ops_commander.core.reports.provenance import Point
 
 

@@ -14,7 +14,7 @@ from ops_commander.api.risk import Verdict as RiskVerdict
 from ops_commander.api.v1alpha1 import ModelRollout, ObjectiveStatus, Outcome, StepState
 from ops_commander.api.verification import EvidenceFile, VerifiedComponent
 from ops_commander.core import names, run_objectives
-from ops_commander.core.replay import Replay
+from ops_commander.core.recordings.replay import Replay
 from ops_commander.core.reports.provenance import GRAFANA_RUN_ID, Provenance
 from ops_commander.core.reports.replayed import series_of
 from ops_commander.core.reports.subject import Subject

@@ -31,10 +31,10 @@ from ops_commander.api.v1alpha1 import (
 )
 from ops_commander.core import names
 from ops_commander.core.objectives import overall
-from ops_commander.core.player import MOST_AT_ONCE, Decided, Player, Replayed
-from ops_commander.core.recording import Recording, RecordingProblem, Tick
+from ops_commander.core.recordings.player import MOST_AT_ONCE, Decided, Player, Replayed
+from ops_commander.core.recordings.recording import Recording, RecordingProblem, Tick
+from ops_commander.core.recordings.stage import HEARD_AFTER, Facts
 from ops_commander.core.situation import SETTLE
-from ops_commander.core.stage import HEARD_AFTER, Facts
 
 START_TAKES = timedelta(seconds=5)
 """From the start of a deployment to its first split, where none is recorded."""

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from ops_commander.api.v1alpha1 import ObjectiveStatus, Outcome, StepState, Transition
 from ops_commander.core import names
 from ops_commander.core.objectives import NO_EVIDENCE
-from ops_commander.core.player import MOST_AT_ONCE, Decided, Player, Replayed, rows_of
-from ops_commander.core.recording import Recording, Tick
+from ops_commander.core.recordings.player import MOST_AT_ONCE, Decided, Player, Replayed, rows_of
+from ops_commander.core.recordings.recording import Recording, Tick
+from ops_commander.core.recordings.stage import HEARD_AFTER, Facts
 from ops_commander.core.situation import SETTLE
 from ops_commander.core.snapshot import Evidence, Snapshot
-from ops_commander.core.stage import HEARD_AFTER, Facts
 
 ALWAYS = datetime.max.replace(tzinfo=UTC)
 

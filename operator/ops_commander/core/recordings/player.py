@@ -14,10 +14,10 @@ from ops_commander.api.v1alpha1 import ModelRolloutStatus, ObjectiveStatus, Outc
 from ops_commander.core.changes import Occurrence
 from ops_commander.core.decide import Decision, decide
 from ops_commander.core.noted import noted
-from ops_commander.core.recording import Recording, RecordingProblem, Tick
+from ops_commander.core.recordings.recording import Recording, RecordingProblem, Tick
+from ops_commander.core.recordings.stage import Facts, Listener, Stage
 from ops_commander.core.situation import Situation
 from ops_commander.core.snapshot import Snapshot
-from ops_commander.core.stage import Facts, Listener, Stage
 
 MOST_AT_ONCE = 20
 """Decisions in a row without a moment passing: more is a decision that loops."""

@@ -12,8 +12,8 @@ from typing import Protocol
 from ops_commander.adapters.kubernetes import ApiError
 from ops_commander.adapters.mlflow_artifacts import ArtifactError
 from ops_commander.api.verification import EvidenceFile
+from ops_commander.core.candidate_tests import ENDED
 from ops_commander.core.snapshot import JobView
-from ops_commander.core.test_jobs import ENDED
 from ops_commander.runtime.workqueue import Key
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,8 @@ class LogSource(Protocol):
 
 
 @dataclass
-class TestLogs:
+class JobLogs:
     """Each Job's log, once."""
-
-    __test__ = False
 
     source: LogSource
     store: EvidenceStore | None

@@ -25,7 +25,7 @@ from ops_commander.api.verification import VerificationStatus
 from ops_commander.core import desired, manifests, names, routes
 from ops_commander.core.counters import LEAD_IN
 from ops_commander.core.question import Question, question_of
-from ops_commander.core.recording import Recording, RecordingProblem, Tick
+from ops_commander.core.recordings.recording import Recording, RecordingProblem, Tick
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import Situation
 from ops_commander.core.snapshot import (

@@ -1,0 +1,1 @@
+"""A deployment as it was recorded, and decided once more."""
