@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +12,24 @@ from typing import Any
 import pytest
 import yaml
 
-from hack.demo import installed
+from hack.cluster.commands import BootstrapError
+from hack.demo import installed, runs
 from hack.demo.installed import kubectl
 from ops_commander.api.ballot import VoterRole
 from ops_commander.api.vote import vote_name
-from tests.e2e.shop import Rollout, Shop, apply_refused, condition_of, ops_commander_command, status, step_names
+from ops_commander.core.plans import naming
+from tests.e2e.digits import mlflow_url
+from tests.e2e.shop import (
+    Rollout,
+    Shop,
+    apply_refused,
+    condition_of,
+    kill_operator,
+    ops_commander_command,
+    status,
+    step_names,
+)
+from tests.e2e.test_evidence import artifact
 
 ROLES = {
     "infrastructure": VoterRole.INFRASTRUCTURE_MONITOR,
@@ -166,4 +181,213 @@ def test_two_of_three_let_it_go_on_one_alone_holds_and_a_breach_asks_nobody(shop
     assert rollback["trafficSeconds"] < 5
     assert rollback["objective"] in ("error-rate", "error-ratio")
     assert shop.load_stats()["by_version"].keys() == {"1", "2"}
+    shop.assert_no_switch_failed()
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+JOB = """
+import json, os, sys, time, urllib.request
+
+def post(url, body):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    return urllib.request.urlopen(request, timeout=5).read()
+
+name, value, seconds, code = sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+if "RANKER_URL" in os.environ:
+    tensor = {"name": "features", "datatype": "FP64", "shape": [1, 8], "data": [0.5] * 8}
+    post(os.environ["RANKER_URL"] + "/v2/models/ranker/infer", {"inputs": [tensor]})
+metric = {"run_id": os.environ["MLFLOW_RUN_ID"], "key": name, "value": value, "timestamp": int(time.time() * 1000)}
+post(os.environ["MLFLOW_TRACKING_URI"] + "/api/2.0/mlflow/runs/log-metric", metric)
+time.sleep(seconds)
+sys.exit(code)
+"""
+HEALTHY = ["error_rate < 0.1", "p95_latency_ms < 500"]
+
+
+def action(identity: str, kind: str, priority: str, criteria: list[str], **parameters: Any) -> dict[str, Any]:
+    return {
+        "id": identity,
+        "priority": priority,
+        "title": f"{kind} of {identity}",
+        "owner": "ops_commander",
+        "estimate": "1m",
+        "kind": kind,
+        kind: parameters,
+        "success_criteria": criteria,
+    }
+
+
+def job(metric: str, value: float, *, seconds: float = 0, code: int = 0, **env: str) -> dict[str, Any]:
+    """A pod of the ranker's image that logs one metric, and ends after that time with that exit code."""
+    command = ["/opt/venv/bin/python", "-c", JOB, metric, str(value), str(seconds), str(code)]
+    return {"image": installed.RANKER_IMAGE, "command": command, **({"env": env} if env else {})}
+
+
+def deploy(version: int, environment: str, **more: Any) -> dict[str, Any]:
+    return {
+        "target": "ranker",
+        "environment": environment,
+        "model": {"name": "ranker", "version": str(version)},
+        **more,
+    }
+
+
+def template(version: int) -> dict[str, Any]:
+    """What differs in the pods of a version."""
+    env = [{"name": "MODEL_VERSION", "value": str(version)}]
+    return {"spec": {"containers": [{"name": "ranker", "env": env}]}}
+
+
+@dataclass
+class Plans:
+    """Meetings whose pending actions are applied to a shop by the command."""
+
+    shop: Shop
+    folder: Path
+
+    def apply(self, meeting: str, actions: list[dict[str, Any]]) -> str:
+        head = {"meeting_id": meeting, "created_at": "2026-03-04T09:00:00Z", "from": "planning_team"}
+        path = self.folder / f"{meeting}.json"
+        path.write_text(json.dumps({**head, "actions": actions}), encoding="utf-8")
+        return ops_commander_command("plan", "apply", str(path), f"--namespace={self.shop.namespace}")
+
+    def status(self, name: str, code: int = 0) -> str:
+        return ops_commander_command("plan", "status", name, f"--namespace={self.shop.namespace}", code=code)
+
+    def wait(self, name: str, path: str, value: str, seconds: int = 90) -> dict[str, Any]:
+        """The plan once a field of its status has that value."""
+        where, until = f"--namespace={self.shop.namespace}", f"--for=jsonpath={{.status.{path}}}={value}"
+        try:
+            kubectl("wait", f"aplan/{name}", until, where, f"--timeout={seconds}s", timeout=seconds + 10)
+        except BootstrapError as error:
+            now = kubectl("get", f"aplan/{name}", where, "--output=jsonpath={.status}")
+            raise AssertionError(f"waited {seconds}s for {path} to be {value}: {now}") from error
+        return self.plan(name)
+
+    def plan(self, name: str) -> dict[str, Any]:
+        found = kubectl("get", f"aplan/{name}", f"--namespace={self.shop.namespace}", "--output=json")
+        plan: dict[str, Any] = json.loads(found)
+        return plan
+
+    def pods_made(self) -> list[str]:
+        """Names of the Jobs that have made a pod, one for each pod, by the Job controller's own Events."""
+        selector = "--field-selector=reason=SuccessfulCreate,involvedObject.kind=Job"
+        events = kubectl("get", "events", selector, f"--namespace={self.shop.namespace}", "--output=json")
+        return sorted(
+            item["involvedObject"]["name"]
+            for item in json.loads(events)["items"]
+            for _ in range(item.get("count") or 1)
+        )
+
+
+def runs_of(plan: dict[str, Any], identity: str, experiment: str) -> list[dict[str, Any]]:
+    """MLflow runs of one action of a plan."""
+    asked = {
+        "experiment_ids": [runs.experiment(mlflow_url(), experiment)],
+        "filter": f"tags.`{naming.RUN_TAG}` = '{plan['metadata']['uid']}/{identity}'",
+        "max_results": 10,
+    }
+    found: list[dict[str, Any]] = runs.call(mlflow_url(), "runs/search", asked).get("runs", [])
+    return found
+
+
+def states(plan: dict[str, Any]) -> dict[str, str]:
+    return {row["id"]: row["state"] for row in plan["status"]["actions"]}
+
+
+def row_of(plan: dict[str, Any], identity: str) -> dict[str, Any]:
+    row: dict[str, Any] = next(row for row in plan["status"]["actions"] if row["id"] == identity)
+    return row
+
+
+SEVEN = [
+    # Not in the order of execution: HIGH goes first wherever it stands.
+    action("report", "report", "LOW", ["actions_failed == 0"], kinds=["progress"]),
+    action("shadow", "deploy", "HIGH", HEALTHY, **deploy(2, "shadow", template=template(2))),
+    action("ablation", "experiment", "MEDIUM", ["drop >= 0.05"], **job("drop", 0.07), mlflow_experiment="ablations"),
+    action("smoke", "test", "HIGH", ["failed == 0"], suite="smoke", target="ranker", version="2")
+    | {
+        "test": {
+            "suite": "smoke",
+            "target": "ranker",
+            "version": "2",
+            **job("failed", 0, seconds=8, RANKER_URL="http://ranker-candidate"),
+        }
+    },
+    action(
+        "baseline",
+        "collect",
+        "MEDIUM",
+        ["coverage >= 0.8", "error_rate < 0.1"],
+        target="ranker",
+        window="10s",
+        metrics=["error_rate", "p95_latency_ms"],
+    ),
+    action("fifth", "deploy", "MEDIUM", HEALTHY, **deploy(2, "production", percent=20))
+    | {"depends_on": ["smoke", "baseline"]},
+    action("all", "deploy", "LOW", [], **deploy(2, "production", percent=100)),
+]
+ORDER = ["shadow", "smoke", "ablation", "baseline", "fifth", "report", "all"]
+
+
+def test_a_plan_of_seven_runs_to_its_end_through_two_kills_and_a_failing_high_stops_the_next_one(
+    shop: Shop, tmp_path: Path
+) -> None:
+    shop.launch(steps=TO_CANARY)
+    plans = Plans(shop, tmp_path)
+    assert "meeting-1 created" in plans.apply("meeting_1", SEVEN)
+    plans.wait("meeting-1", "actions[?(@.id=='smoke')].object.kind", "Job")
+    kill_operator()
+    plans.wait("meeting-1", "actions[?(@.id=='fifth')].state", "Running")
+    kill_operator()
+    plan = plans.wait("meeting-1", "phase", "Succeeded", 150)
+    kubectl(
+        "wait",
+        "aplan/meeting-1",
+        "--for=jsonpath={.status.report.path}",
+        f"--namespace={shop.namespace}",
+        "--timeout=20s",
+    )
+    plan = plans.plan("meeting-1")
+
+    assert set(states(plan).values()) == {"Succeeded"}, states(plan)
+    started = sorted(plan["status"]["actions"], key=lambda row: str(row["startedAt"]))
+    assert [row["id"] for row in started] == ORDER
+    for before, after in itertools.pairwise(started):
+        assert before["endedAt"] <= after["startedAt"], (before["id"], after["id"])
+    rollout = shop.rollout()
+    assert (status(rollout)["stableVersion"], status(rollout)["deployments"]) == ("2", 2), "one deployment did it all"
+    assert plans.pods_made() == ["meeting-1-ablation", "meeting-1-smoke"]
+    for identity, experiment, metric in (("smoke", "ops-commander", "failed"), ("ablation", "ablations", "drop")):
+        (run,) = runs_of(plan, identity, experiment)
+        asked = f"metrics/get-history?run_id={run['info']['run_id']}&metric_key={metric}"
+        assert len(runs.call(mlflow_url(), asked)["metrics"]) == 1
+        assert row_of(plan, identity)["evidence"]["runId"] == run["info"]["run_id"]
+    window = row_of(plan, "baseline")["evidence"]
+    assert {item["name"] for item in json.loads(artifact(window["runId"], window["artifact"]))["metrics"]} == {
+        "error_rate",
+        "p95_latency_ms",
+    }
+    report = plan["status"]["report"]
+    text = artifact(report["runId"], report["path"]).decode()
+    assert all(f"- [x] **{identity}**" in text for identity in ORDER) and "Phase: **Succeeded**" in text
+    shown = plans.status("meeting-1")
+    assert shown.startswith("meeting-1  Succeeded  7/7") and all(identity in shown for identity in ORDER)
+
+    version = plan["metadata"]["resourceVersion"]
+    assert plans.apply("meeting_1", SEVEN).endswith(" unchanged\n")
+    assert plans.plan("meeting-1")["metadata"]["resourceVersion"] == version
+
+    failing = action("smoke", "test", "HIGH", []) | {
+        "test": {"suite": "smoke", "target": "ranker", **job("failed", 1, code=3)}
+    }
+    third = action("shadow", "deploy", "MEDIUM", HEALTHY, **deploy(3, "shadow", template=template(3)))
+    plans.apply("meeting_2", [third, action("report", "report", "LOW", [], kinds=["progress"]), failing])
+    failed = plans.wait("meeting-2", "phase", "Failed", 60)
+    assert states(failed) == {"smoke": "Failed", "shadow": "Skipped", "report": "Skipped"}
+    assert row_of(failed, "smoke")["reason"] == "JobFailed"
+    shown = plans.status("meeting-2", code=1)
+    assert "Skipped" in shown and "JobFailed" in json.dumps(failed["status"])
+    assert shop.rollout()["metadata"]["generation"] == rollout["metadata"]["generation"], "version 3 was not asked for"
     shop.assert_no_switch_failed()
