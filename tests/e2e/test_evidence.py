@@ -9,13 +9,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from hack.demo import installed, runs
 from hack.demo.installed import kubectl
 from ops_commander.core.evidence_wanted import DEPLOYMENT_TAG, EXPERIMENT, MARKER_TAG
 from tests.e2e.digits import mlflow_url
-from tests.e2e.shop import LONG_CANARY, Rollout, Shop, status
+from tests.e2e.shop import LONG_CANARY, Rollout, Shop, kill_operator, ops_commander_command, status
 
 WHERE = "--namespace=mlflow"
 STEPS = [
@@ -93,7 +94,9 @@ def wait_delayed(shop: Shop, reason: str) -> Rollout:
     return shop.wait_for(holds, f"{reason}, and why", 90)
 
 
-def test_mlflow_stops_a_revert_is_as_fast_a_promotion_waits_and_all_is_written_when_it_is_back(shop: Shop) -> None:
+def test_mlflow_stops_a_revert_is_as_fast_a_promotion_waits_and_all_is_written_when_it_is_back(
+    shop: Shop, tmp_path: Path
+) -> None:
     installed.apply(shop.policy(evidence="Required"))
     shop.launch()
     shop.apply(shop.version(2, steps=[STEPS[0], *LONG_CANARY]))
@@ -112,6 +115,7 @@ def test_mlflow_stops_a_revert_is_as_fast_a_promotion_waits_and_all_is_written_w
         third = str(status(waiting)["deployment"]["id"])
         assert (status(waiting)["step"]["name"], status(waiting)["step"]["state"]) == ("full", "Running")
         assert (status(waiting)["verdict"], status(waiting)["stableVersion"]) == ("Pass", "1")
+        kill_operator()
         assert "EvidenceDelayed" in kubectl("describe", "mro/ranker", f"--namespace={shop.namespace}")
     started_at = mlflow_started_at()
 
@@ -137,4 +141,9 @@ def test_mlflow_stops_a_revert_is_as_fast_a_promotion_waits_and_all_is_written_w
     assert second in incident and f"run_{failed['info']['run_id'][:12]}" in incident
     record = artifact(failed["info"]["run_id"], "deployment.json")
     assert tags_of(failed)["ops-commander.record_sha256"] == hashlib.sha256(record).hexdigest()
+
+    ops_commander_command("report", "--rollout=ranker", f"--namespace={shop.namespace}", f"--output={tmp_path}")
+    told = (tmp_path / "execution_report.md").read_text(encoding="utf-8")
+    assert third in told and "**Ops Commander Final Verdict:** GO" in told
+    assert not (tmp_path / "post_incident_report.md").exists()
     shop.assert_no_switch_failed()
