@@ -757,6 +757,8 @@ class DeploymentStatus(Resource):
     """The stable version before it, by objective."""
     tests: list[TestStatus] = []
     """Tests of `spec.preflight`."""
+    earlier_objectives: list[ObjectiveStatus] = []
+    """Objectives that only earlier steps judged, as they stood then."""
     steps: list[StepRecord] = []
     """Steps entered so far, in order."""
     voted_at: Time | None = None

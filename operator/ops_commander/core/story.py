@@ -56,10 +56,25 @@ def told(situation: Situation, change: Change, status: ModelRolloutStatus) -> Mo
         "ready_replicas": view.ready if view else 0,
         "selector": f"{names.ROLLOUT_LABEL}={snapshot.name},{names.REVISION_LABEL}={serving or ''}",
     }
-    updated = status.model_copy(update=fields)
+    updated = _with_earlier_rows(status.model_copy(update=fields), snapshot.status.objectives)
     wanted = _conditions(situation, change, updated)
     conditions = merge_conditions(snapshot.status.conditions, wanted, generation=snapshot.generation, now=situation.now)
     return updated.model_copy(update={"conditions": conditions})
+
+
+def _with_earlier_rows(status: ModelRolloutStatus, before: list[ObjectiveStatus]) -> ModelRolloutStatus:
+    """What shadow alone has shown is still to be read when the deployment has ended."""
+    deployment = status.deployment
+    if deployment is None or status.step is None:
+        return status
+    judged = {row.name for row in status.objectives}
+    if not judged:
+        return status
+    known = {row.name: row for row in (*deployment.earlier_objectives, *before)}
+    earlier = [row for name, row in known.items() if name not in judged]
+    if earlier == deployment.earlier_objectives:
+        return status
+    return status.model_copy(update={"deployment": deployment.model_copy(update={"earlier_objectives": earlier})})
 
 
 def _risk(situation: Situation, status: ModelRolloutStatus) -> RiskStatus | None:

@@ -1071,3 +1071,14 @@ def test_next_says_what_comes_and_when() -> None:
     world = rollout().at("canary 5%").run(28)
     assert world.step is not None and world.step.running_since is not None
     assert world.status.next == f"full at {world.step.running_since + timedelta(seconds=30):%H:%M:%S}"
+
+
+def test_what_only_shadow_judged_is_still_there_at_the_end() -> None:
+    drift = {"name": "shadow-errors", "ratio": {"bad": "errors_total", "total": "requests_total"}, "max": 0.5}
+    old = POLICY.model_dump(mode="json", by_alias=True, exclude_none=True)
+    objectives = [*old["objectives"], {**drift, "steps": ["shadow"]}]
+    world = ended(rollout().policy(objectives=objectives).trying(), Outcome.COMPLETED)
+
+    (row,) = world.deployment.earlier_objectives
+    assert (row.name, row.verdict) == ("shadow-errors", Verdict.PASS)
+    assert "shadow-errors" not in [row.name for row in world.status.objectives]

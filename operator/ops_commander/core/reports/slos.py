@@ -1,4 +1,4 @@
-"""SLO STATUS TABLE: each objective of the latest step, with where its figures come from."""
+"""SLO STATUS TABLE: each objective that was judged, with where its figures come from."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def unit_of(row: ObjectiveStatus) -> str:
 
 
 def _unjudged(subject: Subject) -> str:
-    """The shipped objectives that this deployment's latest step has no row of."""
+    """The shipped objectives that no step of this deployment has judged."""
     known = {row.slo for row in subject.rows}
     missing = [slo for slo in SHIPPED if slo not in known]
     if not missing:
         return "All of S1 to S8 were judged."
-    return f"Not judged in the latest step: {', '.join(missing)}."
+    return f"Not judged: {', '.join(missing)}."

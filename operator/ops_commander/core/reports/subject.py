@@ -118,8 +118,9 @@ class Subject:
 
     @cached_property
     def rows(self) -> list[ObjectiveStatus]:
-        """Objectives judged for this deployment, by SLO."""
-        return sorted((row for row in self.status.objectives if self._is_mine(row)), key=_place)
+        """Objectives judged for this deployment, by SLO; those that only earlier steps judged too."""
+        earlier = self.deployment.earlier_objectives if self.deployment else []
+        return sorted((row for row in (*earlier, *self.status.objectives) if self._is_mine(row)), key=_place)
 
     def _is_mine(self, row: ObjectiveStatus) -> bool:
         deployment, run = self.deployment, run_of(row)

@@ -153,7 +153,7 @@ def test_the_run_in_status_proves_figures_and_a_series_path_is_named() -> None:
 
 
 def test_what_was_not_judged_is_said() -> None:
-    assert "Not judged in the latest step: S4, S7." in named(sections_of(completed()), "SLO STATUS TABLE").paragraphs
+    assert "Not judged: S4, S7." in named(sections_of(completed()), "SLO STATUS TABLE").paragraphs
     assert named(sections_of(nothing_started()), "SLO STATUS TABLE").tables[0].rows == []
 
 
