@@ -191,10 +191,10 @@ def promoted(situation: Situation) -> Change | None:
     held = consensus.awaiting_quorum(situation, "promoted", situation.next_step)
     if held:
         return held
-    unkept = evidence_kept.awaiting_evidence(situation, "promoted")
-    if unkept:
+    unready = verifying.awaiting_files(situation, "promoted") or evidence_kept.awaiting_evidence(situation, "promoted")
+    if unready:
         late = _overdue(situation)
-        return late if late and late.occurrences else unkept
+        return late if late and late.occurrences else unready
     change = _advance(situation, "promoted", why)
     return replace(change, status=change.status.model_copy(update={"handled_promote": order}))
 
@@ -227,7 +227,7 @@ def running(situation: Situation) -> Change | None:
         held = consensus.awaiting_quorum(situation, "running", situation.next_step)
         if held:
             return held
-        unread = verifying.awaiting_files(situation) or evidence_kept.awaiting_evidence(situation, "running")
+        unread = verifying.awaiting_files(situation, "running") or evidence_kept.awaiting_evidence(situation, "running")
         if unread is None:
             return _advance(situation, "running", f"all objectives met for {format_duration(spec.min_duration)}")
     return _overdue(situation) or unread or verifying.stays(situation, _unproved(situation, verdict, dwelled_at))

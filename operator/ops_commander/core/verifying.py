@@ -57,10 +57,10 @@ def _described(row: TestStatus) -> str:
     return f"{row.name} {row.state.lower()}{since}" + (f" ({row.message})" if row.message else "")
 
 
-def awaiting_files(situation: Situation) -> Change | None:
+def awaiting_files(situation: Situation, rule: str) -> Change | None:
     """Before the next step the pinned files are read again: None once they were found unchanged."""
     step, verification = situation.step, situation.verification
-    if step is None or verification is None or not verification.files:
+    if step is None or verification is None or not verification.files or situation.snapshot.spec.preflight is None:
         return None
     if step.leaving_since is None:
         change = waiting(
@@ -71,10 +71,10 @@ def awaiting_files(situation: Situation) -> Change | None:
     if verified is None or verified.unchanged is None:
         error = f": {verified.error}" if verified and verified.error else ""
         message = f"{len(verification.files)} file(s) are read again{error}"
-        return waiting(situation, "running", "VerifyingArtifacts", message, every=CHECK_AGAIN)
+        return waiting(situation, rule, "VerifyingArtifacts", message, every=CHECK_AGAIN)
     if verified.unchanged:
         return None
-    return begin_rollback(situation, "running", "ArtifactChanged", "; ".join(verified.problems))
+    return begin_rollback(situation, rule, "ArtifactChanged", "; ".join(verified.problems))
 
 
 def stays(situation: Situation, change: Change) -> Change:

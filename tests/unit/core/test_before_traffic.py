@@ -176,6 +176,17 @@ def test_files_that_cannot_be_read_again_promote_nothing() -> None:
     assert "not read again" in (world.status.message or "")
 
 
+def test_an_order_to_promote_lets_no_changed_file_through() -> None:
+    world = trying(rollout().steps(shadow(least="60s", most="10m"), canary(5), full()))
+    world.run_until(lambda: world.state is StepState.RUNNING, 60)
+    world.file_problems = ("model.onnx: sha256 is 12: expected cd",)
+    world.annotate(names.PROMOTE, world.deployment.id)
+    ended(world, Outcome.ROLLED_BACK)
+
+    assert world.deployment.reason == "ArtifactChanged"
+    assert [step.name for step in world.deployment.steps] == ["shadow"]
+
+
 # --- Tests before traffic ---------------------------------------------------------------------------------
 
 
