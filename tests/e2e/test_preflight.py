@@ -185,11 +185,14 @@ def test_what_files_can_tell_gets_no_pod(careful: Careful) -> None:
         selector = f"--selector=ops-commander.dev/model-version={candidate.version}"
         assert not kubectl("get", "pods", f"--namespace={careful.shop.namespace}", selector, "--output=name")
     look = f"import os; print(os.path.exists({candidates.PAYLOAD_WRITES!r}))"
+    chosen = "--selector=app.kubernetes.io/component=controller,app.kubernetes.io/name=ops-commander"
+    # Tests before this one have killed operators: the kubelet takes its time to start one anew.
+    kubectl("wait", "pods", "--all-namespaces", chosen, "--for=condition=Ready", "--timeout=300s", timeout=310)
     operators = kubectl(
         "get",
         "pods",
         "--all-namespaces",
-        "--selector=app.kubernetes.io/component=controller,app.kubernetes.io/name=ops-commander",
+        chosen,
         "--output=jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}",
     ).split()
     assert operators
