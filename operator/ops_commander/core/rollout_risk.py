@@ -55,7 +55,10 @@ class _Part:
 
 def assess(sources: Sources) -> RiskStatus:
     """The risk now. Pure: rows and verification in, status out."""
-    parts, total = _assessed(sources)
+    return _status(*_assessed(sources))
+
+
+def _status(parts: dict[Part, _Part], total: risk.Risk) -> RiskStatus:
     return RiskStatus(
         value=float(total.value),
         band=total.band,
@@ -83,9 +86,8 @@ def judge(objective: Objective, sources: Sources, kind: StepKind) -> ObjectiveSt
     It is breached where even the best that the intervals allow is too much. A step of shadow is left only at Low
     risk: Medium is for shadow alone.
     """
-    now = assess(sources)
-    limit = objective.target
     parts, total = _assessed(sources)
+    now, limit = _status(parts, total), objective.target
     weights = _weights(sources.policy).by_part()
     best = risk.rounded(sum((parts[part].best * weights[part] for part in Part), risk.ZERO))
     verdict, reason = _ruling(now, float(best), limit, kind)

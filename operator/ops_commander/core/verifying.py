@@ -62,16 +62,14 @@ def awaiting_files(situation: Situation, rule: str) -> Change | None:
     step, verification = situation.step, situation.verification
     if step is None or verification is None or not verification.files or situation.snapshot.spec.preflight is None:
         return None
+    message = f"{len(verification.files)} file(s) are read again"
     if step.leaving_since is None:
-        change = waiting(
-            situation, "running", "VerifyingArtifacts", f"{len(verification.files)} file(s) are read again"
-        )
+        change = waiting(situation, rule, "VerifyingArtifacts", message)
         return replace(change, status=with_step(change.status, leaving_since=situation.now))
     verified = situation.snapshot.verified
     if verified is None or verified.unchanged is None:
         error = f": {verified.error}" if verified and verified.error else ""
-        message = f"{len(verification.files)} file(s) are read again{error}"
-        return waiting(situation, rule, "VerifyingArtifacts", message, every=CHECK_AGAIN)
+        return waiting(situation, rule, "VerifyingArtifacts", message + error, every=CHECK_AGAIN)
     if verified.unchanged:
         return None
     return begin_rollback(situation, rule, "ArtifactChanged", "; ".join(verified.problems))
