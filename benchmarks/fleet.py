@@ -42,7 +42,7 @@ def policy(namespace: str) -> dict[str, Any]:
         "apiVersion": "ops-commander.dev/v1alpha1",
         "kind": "RolloutPolicy",
         "metadata": {"name": POLICY, "namespace": namespace},
-        "spec": {"objectives": _OBJECTIVES, "baselineWindow": "5m"},
+        "spec": {"objectives": _OBJECTIVES, "baselineWindow": "5m", "verification": "Optional"},
     }
 
 
