@@ -10,7 +10,7 @@ CLUSTER := $(PYTHON) -m hack.cluster
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 STAGES := lint types contracts generated unit integration e2e
 
-.PHONY: help setup demo demo-down test $(STAGES) bench tools binaries cluster image lock format generate install-manifest
+.PHONY: help setup demo demo-down test $(STAGES) bench bench-felt tools binaries cluster image lock format generate install-manifest
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ e2e: setup ## tests in the kind cluster; KEEP=1 keeps the cluster
 bench: setup ## how fast and frugal the operator is; SIZES="1 10 100 200", PER_NAMESPACE, PROFILE=folder
 	@$(PYTHON) -m benchmarks $(if $(SIZES),--sizes "$(SIZES)") $(if $(PER_NAMESPACE),--per-namespace $(PER_NAMESPACE)) \
 		$(if $(PROFILE),--profile "$(PROFILE)")
+
+bench-felt: setup ## what a user feels of a failing candidate, in kind; RUNS, SCRAPES="1 5 15", WEIGHTS="5 50", POLL, AT_ONCE, RESUME
+	@$(PYTHON) -m benchmarks.felt $(if $(RUNS),--runs $(RUNS)) $(if $(SCRAPES),--scrapes "$(SCRAPES)") \
+		$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(POLL),--poll $(POLL)) $(if $(AT_ONCE),--at-once $(AT_ONCE)) \
+		$(if $(RESUME),--resume "$(RESUME)")
 
 tools: setup # kubectl and helm
 	@$(PYTHON) -c "from hack.cluster import packages; packages.ensure_command_line_tools()"
