@@ -1,22 +1,22 @@
-"""A scripted Prometheus: counters of all pods as functions of time, and faults that begin at a given instant.
+"""A scripted Prometheus: counters of all pods, and faults that begin at a given instant.
 
-It watches the pods. The first revision of a rollout that it sees is the stable one; every other is a candidate. Series
-have the names and labels that the `http/*` presets look for. There is no scrape: a counter can be read at any instant,
-so what a scrape adds is not in the figures.
+It watches pods, Services and HTTPRoutes. Each rollout gets the same number of requests all the time; its pods share
+them as route and Services say at that moment. The first pods of a rollout have an hour behind them. Series have the
+names and labels that the `http/*` presets look for. There is no scrape: a counter can be read at any instant, so what a
+scrape adds is not in the figures.
 
-python -m benchmarks.prometheus PORT API_URL CA_FILE TOKEN_FILE
+python -m benchmarks.prometheus PORT API_URL CA_FILE TOKEN_FILE [REQUESTS_PER_SECOND]
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,137 +24,149 @@ from typing import Any
 from aiohttp import web
 
 from benchmarks.api import Api
+from benchmarks.pod_counters import BAD_ERRORS, Fault, Owner, Pod
 from ops_commander.core import names
 from ops_commander.runtime import clock
 
-STABLE_RATE = 90.0
-"""Requests per second and pod; two pods."""
-CANDIDATE_RATE = 20.0
-"""One pod at weight 10."""
-HISTORY = 3600.0
-"""So long before this began the stable pods are said to have begun."""
-ERRORS = 0.001
-BAD_ERRORS = 0.2
-EDGES = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "+Inf")
-WITHIN = (0.0, 0.02, 0.2, 0.6, 0.93, 0.99, 0.998, 1.0, 1.0, 1.0, 1.0, 1.0)
-"""Share of the requests up to each edge."""
-SLOW = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.5, 0.8, 0.95, 1.0, 1.0, 1.0)
-STALL_SECONDS = 3.0
+__all__ = ["BAD_ERRORS", "CANDIDATE_RATE", "MODES", "RATE", "Owner"]
 
-MODES = ("errors", "slow", "nan", "empty", "unavailable", "stall", "none")
+RATE = 200.0
+"""Requests per second of a rollout."""
+CANDIDATE_RATE = RATE / 10
+"""At weight 10."""
+FIRST_PODS = 2
+HISTORY = 3600.0
+STALL_SECONDS = 3.0
+KEPT_ANSWERS = 20_000
+
+_OF_EVERY_ANSWER = ("unavailable", "stall", "none")
+MODES = ("errors", "slow", "nan", "empty", *_OF_EVERY_ANSWER)
 """Faults. `unavailable` (503) and `stall` concern every answer: one query is asked for all rollouts together."""
 
-Owner = tuple[str, str]
-_SCOPE = re.compile(r'namespace="([^"]*)",\s*pod=~"(.*?)-\[a-z0-9\]\+"')
+NO_FAULT = Fault("none", 0.0)
+_SCOPE = re.compile(r'namespace="([^"]*)",\s*pod=~"([^"]*)"')
+_PLAIN = re.compile(r"([a-z0-9.\\-]*)-\[a-z0-9\]\+")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    mode: str
-    at: float
+@dataclass
+class Traffic:
+    """Where the requests of one rollout go."""
 
+    weights: dict[str, int] = field(default_factory=dict)
+    """On the route, by Service."""
+    selected: dict[str, str] = field(default_factory=dict)
+    """Revisions, by Service."""
+    first: str = ""
+    """The revision that was seen first."""
+    pods: dict[str, dict[str, Pod]] = field(default_factory=dict)
+    """By revision and name."""
 
-@dataclass(slots=True)
-class Pod:
-    """One pod's counters."""
+    def share(self, revision: str) -> float:
+        every = sum(self.weights.values())
+        mine = sum(weight for service, weight in self.weights.items() if self.selected.get(service) == revision)
+        return mine / every if every else 0.0
 
-    owner: Owner
-    name: str
-    rate: float
-    born: float
-    rows: dict[str, list[str]] = field(default_factory=dict)
-
-    def values(self, kind: str, at: float, fault: Fault | None) -> list[str]:
-        """By row of that kind, empty where the pod has none at that instant."""
-        past = max(0.0, at - self.born)
-        since = max(0.0, at - fault.at) if fault else 0.0
-        mode = fault.mode if fault and since else ""
-        if at < self.born or mode == "empty":
-            return []
-        if mode == "nan":
-            return ["NaN"] * len(self.rows[kind])
-        if kind == "buckets":
-            slow = since if mode == "slow" else 0.0
-            shares = zip(WITHIN, SLOW, strict=True)
-            return [str(int(self.rate * ((past - slow) * good + slow * bad))) for good, bad in shares]
-        more = since if mode == "errors" else 0.0
-        bad = int(self.rate * ((past - more) * ERRORS + more * BAD_ERRORS))
-        return [str(bad)] if kind == "errors" else [str(int(self.rate * past) - bad), str(bad)]
-
-    def label(self, number: int) -> None:
-        """The rows' labels as JSON, made once."""
-        common = {
-            "container": "model",
-            "endpoint": "http",
-            "instance": f"10.{128 + number // 65536}.{number // 256 % 256}.{number % 256}:8080",
-            "job": "models",
-            "method": "POST",
-            "namespace": self.owner[0],
-            "pod": self.name,
-        }
-        requests = [{"__name__": "http_requests_total", "status": code, **common} for code in ("200", "500")]
-        buckets = [{"__name__": "http_request_duration_seconds_bucket", "le": edge, **common} for edge in EDGES]
-        by_kind = {"requests": requests, "errors": requests[1:], "buckets": buckets}
-        self.rows = {kind: [f'{{"metric":{json.dumps(row)},' for row in rows] for kind, rows in by_kind.items()}
+    def turn(self, at: float, rate: float) -> None:
+        """Pods of a revision share what it gets. Until there is a route, the first ones go on as in their past."""
+        if self.weights:
+            for revision, pods in self.pods.items():
+                for pod in pods.values():
+                    pod.turn(at, rate * self.share(revision) / len(pods))
 
 
 @dataclass
 class Endpoint:
-    """Answers queries, follows the pods, takes orders."""
+    """Answers queries, follows the cluster, takes orders."""
 
     api: Api
+    rate: float = RATE
+    rollouts: dict[Owner, Traffic] = field(default_factory=dict)
     pods: dict[Owner, dict[str, Pod]] = field(default_factory=dict)
-    stable: dict[Owner, str] = field(default_factory=dict)
     faults: dict[Owner, Fault] = field(default_factory=dict)
-    everywhere: Fault = Fault("none", 0.0)
-    answers: list[dict[str, Any]] = field(default_factory=list)
+    everywhere: Fault = NO_FAULT
+    answers: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_ANSWERS))
     counts: Counter[str] = field(default_factory=Counter)
     _number: int = 0
 
     async def follow(self) -> None:
-        async for kind, pod in self.api.watch("api/v1/pods", labels=names.ROLLOUT_LABEL):
-            self._take(kind, pod)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch("api/v1/pods", self._take_pod))
+            group.create_task(self._watch("api/v1/services", self._take_service))
+            group.create_task(self._watch("apis/gateway.networking.k8s.io/v1/httproutes", self._take_route))
 
-    def _take(self, kind: str, pod: dict[str, Any]) -> None:
-        metadata = pod["metadata"]
-        labels, namespace = metadata["labels"], metadata["namespace"]
-        revision = labels[names.REVISION_LABEL]
-        rollout = (namespace, labels[names.ROLLOUT_LABEL])
-        stable = self.stable.setdefault(rollout, revision) == revision
-        owner = (namespace, names.replica_set_name(rollout[1], revision))
-        of_owner = self.pods.setdefault(owner, {})
+    async def _watch(self, path: str, take: Callable[[str, dict[str, Any], Owner], None]) -> None:
+        async for kind, item in self.api.watch(path, labels=names.ROLLOUT_LABEL):
+            metadata = item["metadata"]
+            rollout = metadata["namespace"], metadata["labels"][names.ROLLOUT_LABEL]
+            take(kind, item, rollout)
+            if rollout in self.rollouts:
+                self.rollouts[rollout].turn(clock.now().timestamp(), self.rate)
+
+    def _take_service(self, kind: str, service: dict[str, Any], rollout: Owner) -> None:
+        if kind != "DELETED":
+            revision = service["spec"].get("selector", {}).get(names.REVISION_LABEL, "")
+            self.rollouts.setdefault(rollout, Traffic()).selected[service["metadata"]["name"]] = revision
+
+    def _take_route(self, kind: str, route: dict[str, Any], rollout: Owner) -> None:
         if kind == "DELETED":
-            of_owner.pop(metadata["name"], None)
+            self.rollouts.pop(rollout, None)
             return
-        running = any(
-            condition["type"] == "Ready" and condition["status"] == "True"
-            for condition in pod.get("status", {}).get("conditions") or []
-        )
-        if running and metadata["name"] not in of_owner:
+        backends = route["spec"]["rules"][0].get("backendRefs") or []
+        weights = {backend["name"]: backend.get("weight", 1) for backend in backends}
+        self.rollouts.setdefault(rollout, Traffic()).weights = weights
+
+    def _take_pod(self, kind: str, pod: dict[str, Any], rollout: Owner) -> None:
+        name, revision = pod["metadata"]["name"], pod["metadata"]["labels"][names.REVISION_LABEL]
+        owner = rollout[0], names.replica_set_name(rollout[1], revision)
+        if kind == "DELETED":
+            self._forget(owner, name, rollout, revision)
+        elif _is_ready(pod) and name not in self.pods.get(owner, {}):
+            traffic = self.rollouts.setdefault(rollout, Traffic())
+            traffic.first = traffic.first or revision
             self._number += 1
-            born = clock.now().timestamp() - (HISTORY if stable else 0.0)
-            made = Pod(owner, metadata["name"], STABLE_RATE if stable else CANDIDATE_RATE, born)
+            now, first = clock.now().timestamp(), traffic.first == revision
+            pace = self.rate / FIRST_PODS if first else 0.0
+            made = Pod(owner, name, [(now - HISTORY if first else now, 0.0, pace)])
             made.label(self._number)
-            of_owner[made.name] = made
+            self.pods.setdefault(owner, {})[name] = traffic.pods.setdefault(revision, {})[name] = made
+
+    def _forget(self, owner: Owner, name: str, rollout: Owner, revision: str) -> None:
+        of_owner = self.pods.get(owner, {})
+        of_owner.pop(name, None)
+        if rollout in self.rollouts:
+            self.rollouts[rollout].pods.get(revision, {}).pop(name, None)
+        if not of_owner:
+            self.pods.pop(owner, None)
+            self.faults.pop(owner, None)
+
+    # --- answers ------------------------------------------------------------------------------------
 
     async def instant(self, request: web.Request) -> web.StreamResponse:
-        form, started = await request.post(), time.perf_counter()
+        form, began = await request.post(), time.process_time()
         kind, at = kind_of(str(form["query"])), float(str(form["time"]))
+        moment = f"{at:.3f}".encode()
         refused = await self._everywhere()
         served = clock.now().timestamp()
-        rows = list(self._instant(kind, at, f'"value":[{at:.3f},"'))
-        answer = refused or _answer("vector", rows)
+        parts = self._instant(kind, at, moment, int(str(form.get("limit", 0))) or sys.maxsize)
+        answer = refused or await _answer(request, b"vector", parts)
         self.counts[kind] += 1
-        seconds = time.perf_counter() - started
-        self.answers.append({"kind": kind, "at": at, "served": served, "rows": len(rows), "seconds": seconds})
+        seconds = time.process_time() - began
+        self.answers.append({"kind": kind, "at": at, "served": served, "pods": len(parts), "seconds": seconds})
         return answer
 
-    def _instant(self, kind: str, at: float, prefix: str) -> Iterator[str]:
+    def _instant(self, kind: str, at: float, moment: bytes, limit: int) -> list[bytes]:
+        """One part a pod, until there are as many rows as were asked for."""
+        parts, rows = [], 0
         for owner, pods in self.pods.items():
             fault = self.faults.get(owner)
             for pod in pods.values():
-                for row, value in zip(pod.rows[kind], pod.values(kind, at, fault), strict=False):
-                    yield f'{row}{prefix}{value}"]}}'
+                part = pod.instant(kind, at, moment, fault)
+                if part:
+                    parts.append(part)
+                    rows += len(pod.rows[kind])
+                if rows >= limit:
+                    return parts
+        return parts
 
     async def range(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
@@ -164,39 +176,44 @@ class Endpoint:
         ticks = [start + number * step for number in range(int((end - start) / step + 1.5))]
         self.counts[f"range {kind}"] += 1
         refused = await self._everywhere()
-        return refused or _answer("matrix", list(self._range(self.owner_of(query), kind, ticks)))
+        rows = [row for pod in self.asked(query) for row in pod.matrix(kind, ticks, self.faults.get(pod.owner))]
+        return refused or await _answer(request, b"matrix", [row.encode() for row in rows])
 
-    @staticmethod
-    def owner_of(query: str) -> Owner:
-        """Whose pods a query with a scope asks for."""
+    def asked(self, query: str) -> Iterable[Pod]:
+        """Those that the query's scope names; all without one."""
         scope = _SCOPE.search(query)
-        return (scope[1], scope[2].replace("\\", "")) if scope else ("", "")
+        if not scope:
+            return (pod for pods in self.pods.values() for pod in pods.values())
+        pattern = scope[2].replace("\\\\", "\\")
+        plain = _PLAIN.fullmatch(pattern)
+        if plain:
+            return self.pods.get((scope[1], plain[1].replace("\\", "")), {}).values()
+        return self._matching(scope[1], re.compile(pattern))
 
-    def _range(self, owner: Owner, kind: str, ticks: list[float]) -> Iterator[str]:
-        fault = self.faults.get(owner)
-        for pod in self.pods.get(owner, {}).values():
-            columns = [(tick, pod.values(kind, tick, fault)) for tick in ticks]
-            for number, row in enumerate(pod.rows[kind]):
-                values = ",".join(f'[{tick:.3f},"{of[number]}"]' for tick, of in columns if of)
-                if values:
-                    yield f'{row}"values":[{values}]}}'
+    def _matching(self, namespace: str, pattern: re.Pattern[str]) -> Iterator[Pod]:
+        for owner, pods in self.pods.items():
+            if owner[0] == namespace:
+                yield from (pod for name, pod in pods.items() if pattern.fullmatch(name))
 
     async def _everywhere(self) -> web.Response | None:
         """What concerns every answer."""
-        if clock.now().timestamp() < self.everywhere.at:
+        if not self.everywhere.holds(self.everywhere.mode, clock.now().timestamp()):
             return None
         if self.everywhere.mode == "stall":
             await asyncio.sleep(STALL_SECONDS)
         return web.Response(status=503, text="unavailable") if self.everywhere.mode == "unavailable" else None
 
+    # --- orders -------------------------------------------------------------------------------------
+
     async def order(self, request: web.Request) -> web.Response:
-        """{"mode": …, "at": …, "owners": [[namespace, ReplicaSet], …]}"""
+        """{"mode": …, "at": …, "until": … or absent, "owners": [[namespace, ReplicaSet], …]}"""
         said = await request.json()
-        fault = Fault(said["mode"], said["at"])
-        if said["mode"] in ("unavailable", "stall", "none"):
+        fault = Fault(said["mode"], said["at"], said.get("until", float("inf")))
+        if fault.mode not in MODES:
+            return web.json_response({"error": f"mode is {fault.mode}: expected one of {MODES}"}, status=400)
+        if fault.mode in _OF_EVERY_ANSWER:
             self.everywhere = fault
-        for owner in said["owners"]:
-            self.faults[tuple(owner)] = fault
+        self.faults.update(dict.fromkeys(map(tuple, said["owners"]), fault))
         return web.json_response({})
 
     async def said(self, request: web.Request) -> web.Response:
@@ -207,27 +224,43 @@ class Endpoint:
         return web.json_response({"counts": self.counts, "answers": answers, "pods": pods})
 
 
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
 def kind_of(query: str) -> str:
     if "_bucket" in query:
         return "buckets"
     return "errors" if "5.." in query else "requests"
 
 
-def _answer(kind: str, rows: list[str]) -> web.Response:
-    """Compressed, as Prometheus does."""
-    text = f'{{"status":"success","data":{{"resultType":"{kind}","result":[{",".join(rows)}]}}}}'
-    body = gzip.compress(text.encode(), 1)
-    return web.Response(body=body, content_type="application/json", headers={"Content-Encoding": "gzip"})
+async def _answer(request: web.Request, kind: bytes, parts: list[bytes]) -> web.Response:
+    """Compressed where the client asks for it, as Prometheus does. Others are answered meanwhile."""
+    body = b'{"status":"success","data":{"resultType":"%b","result":[%b]}}' % (kind, b",".join(parts))
+    headers = {"Content-Type": "application/json"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        body = await asyncio.to_thread(_packed, body) if len(body) > 2**16 else _packed(body)
+    return web.Response(body=body, headers=headers)
 
 
-async def serve(port: int, api: Api) -> None:
-    endpoint = Endpoint(api)
+def _packed(body: bytes) -> bytes:
+    return zlib.compress(body, 1, wbits=31)
+
+
+def application(endpoint: Endpoint) -> web.Application:
     app = web.Application()
     app.router.add_post("/api/v1/query", endpoint.instant)
     app.router.add_post("/api/v1/query_range", endpoint.range)
     app.router.add_post("/control/fault", endpoint.order)
     app.router.add_get("/control/said", endpoint.said)
-    runner = web.AppRunner(app, access_log=None)
+    return app
+
+
+async def serve(port: int, api: Api, rate: float) -> None:
+    endpoint = Endpoint(api, rate)
+    runner = web.AppRunner(application(endpoint), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     async with api:
@@ -235,8 +268,9 @@ async def serve(port: int, api: Api) -> None:
 
 
 def main() -> None:
-    port, url, ca, token = sys.argv[1:]
-    asyncio.run(serve(int(port), Api(url, Path(ca), Path(token).read_text())))
+    port, url, ca, token, *rate = sys.argv[1:]
+    api = Api(url, Path(ca), Path(token).read_text())
+    asyncio.run(serve(int(port), api, float(rate[0]) if rate else RATE))
 
 
 if __name__ == "__main__":
