@@ -32,6 +32,7 @@ from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.plan_observer import PlanObserver
 from ops_commander.runtime.plan_service import PlanService
 from ops_commander.runtime.plans import PlanReconciler
+from ops_commander.runtime.served import Served
 from ops_commander.runtime.settings import Settings
 from ops_commander.runtime.workqueue import WorkQueue
 from tests.integration.controlplane import ApiServer, ControlPlaneError, client_for
@@ -238,6 +239,7 @@ class Process:
             queue=WorkQueue(),
             clock=self.clock,
             may_act=self._may_act,
+            served=Served(),
             mlflow_url=self.mlflow.url,
         )
 
@@ -609,7 +611,7 @@ async def eventually(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool
 async def test_plans_and_their_rollouts_are_watched(api_server: ApiServer, bench: Bench) -> None:
     seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     registry = kopf.OperatorRegistry()
-    handlers.watch_plans(registry, seen.put_nowait)
+    handlers.watch_plans(registry, Served(), seen.put_nowait)
     async with client_for(api_server, "admin") as raw:
         handlers.log_in(registry, raw.configuration)
         watching = asyncio.create_task(handlers.watch(registry, (bench.namespace,), "test", asyncio.Event()))

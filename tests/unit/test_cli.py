@@ -10,6 +10,7 @@ import pytest
 
 from ops_commander.cli import main, run
 from ops_commander.cli.verbs import order_for
+from ops_commander.core.selectors import EVERYTHING
 from ops_commander.runtime.settings import Settings
 
 
@@ -79,6 +80,10 @@ def test_flags_come_before_the_environment_and_that_before_the_defaults() -> Non
         ((URL, "--poll-interval=5"), "--poll-interval: '5' is not a duration: expected a form such as 30s"),
         ((URL, "--poll-interval=0s"), "--poll-interval is '0s': expected more than 0"),
         ((URL, "--query-timeout=soon"), "--query-timeout: 'soon' is not a duration"),
+        (
+            (URL, "--selector=shard in blue"),
+            "--selector is 'shard in blue': 'shard in blue' is no requirement on a label: expected a label",
+        ),
     ],
 )
 def test_a_wrong_flag_is_named_with_its_value_and_what_was_expected(flags: tuple[str, ...], said: str) -> None:
@@ -86,6 +91,14 @@ def test_a_wrong_flag_is_named_with_its_value_and_what_was_expected(flags: tuple
         settings_of(*flags)
 
     assert str(error.value).startswith(said)
+
+
+def test_a_selector_says_which_rollouts_are_served() -> None:
+    assert settings_of(URL).selector is EVERYTHING
+    assert settings_of(URL, OPS_COMMANDER_SELECTOR="").selector is EVERYTHING
+    selector = settings_of(URL, OPS_COMMANDER_SELECTOR="ops-commander.dev/shard notin (blue,red)").selector
+    assert selector.text == "ops-commander.dev/shard notin (blue,red)"
+    assert selector.matches({}) and not selector.matches({"ops-commander.dev/shard": "red"})
 
 
 def test_servers_come_from_a_file_or_by_one_url() -> None:

@@ -51,8 +51,8 @@ class Cluster:
     async def rollout(self, namespace: str, name: str) -> dict[str, Any] | None:
         return await self._api.find("ModelRollout", namespace, name)
 
-    async def rollouts(self, namespace: str | None) -> list[tuple[str, str]]:
-        items = await self._api.list("ModelRollout", namespace)
+    async def rollouts(self, namespace: str | None, selector: str = "") -> list[tuple[str, str]]:
+        items = await self._api.list("ModelRollout", namespace, selector=selector)
         return [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items]
 
     async def surroundings(self, namespace: str, rollout: str, wanted: Wanted) -> Surroundings:

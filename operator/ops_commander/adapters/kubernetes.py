@@ -113,9 +113,17 @@ class KubernetesApi:
             return None
 
     async def list(
-        self, kind: str, namespace: str | None, labels: Mapping[str, str] | None = None, *, limit: int | None = None
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        selector: str = "",
+        limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+        """Those with these labels; or those that a label selector matches."""
+        selector = selector or ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        query = {"labelSelector": selector} if selector else {}
         if limit is not None:
             query["limit"] = str(limit)
         answer = await self._request("GET", _path(kind, namespace), query=query)

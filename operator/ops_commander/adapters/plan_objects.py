@@ -39,8 +39,8 @@ class PlanObjects:
     async def plan(self, namespace: str, name: str) -> dict[str, Any] | None:
         return await self._api.find("ActionPlan", namespace, name)
 
-    async def plans(self, namespace: str | None) -> list[tuple[str, str]]:
-        items = await self._api.list("ActionPlan", namespace)
+    async def plans(self, namespace: str | None, selector: str = "") -> list[tuple[str, str]]:
+        items = await self._api.list("ActionPlan", namespace, selector=selector)
         return [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items]
 
     async def whole_rollout(self, namespace: str, name: str) -> ModelRollout | None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from ops_commander.api.fields import parse_duration
+from ops_commander.core import selectors
+from ops_commander.core.selectors import Selector
 from ops_commander.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,8 @@ _HELP = {
     "image": "this operator's image, from which comparers of shadow traffic run",
     "image-pull-policy": "Always, IfNotPresent or Never, for that image",
     "namespaces": "comma-separated namespaces to serve; empty: all",
-    "lease-name": "Lease for leader election",
+    "selector": "label selector of the ModelRollouts and ActionPlans to serve; empty: all",
+    "lease-name": "Lease for leader election; processes with another --selector need another one",
     "lease-namespace": "namespace of the Lease",
     "identity": "name of this process in the Lease and in Events",
     "http-port": "port of /healthz, /readyz and /metrics",
@@ -56,6 +59,8 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
             values[name] = _duration(name, str(values[name]))
     if "namespaces" in values:
         values["namespaces"] = tuple(part.strip() for part in str(values["namespaces"]).split(",") if part.strip())
+    if "selector" in values:
+        values["selector"] = _selector(str(values["selector"]))
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -65,6 +70,13 @@ def _one_of_prometheus(values: Mapping[str, object]) -> None:
         raise ValueError("--prometheus-url is not set: expected the URL of a Prometheus server, or --prometheus-config")
     if url and config:
         raise ValueError(f"--prometheus-config is {config!r}: expected it or --prometheus-url, not both")
+
+
+def _selector(text: str) -> Selector:
+    try:
+        return selectors.parse(text)
+    except ValueError as error:
+        raise ValueError(f"--selector is {text!r}: {error}") from error
 
 
 def _number(name: str, text: str) -> int:

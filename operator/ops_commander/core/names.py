@@ -24,6 +24,8 @@ COMPARER_OF = f"{GROUP}/comparer-of"
 ABORT = f"{GROUP}/abort"
 PROMOTE = f"{GROUP}/promote"
 RETRY = f"{GROUP}/retry"
+SHARD = f"{GROUP}/shard"
+"""On a ModelRollout or an ActionPlan: which of several operators serves it. The chart's selectors ask for it."""
 PARENT_RUN = f"{GROUP}/parent-run-id"
 """On a ModelRollout: the MLflow run that its deployments' runs belong under, as a plan's."""
 

@@ -27,7 +27,6 @@ from ops_commander.runtime import clock, endpoints, handlers, metrics
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.evidence_writer import EvidenceWriter
-from ops_commander.runtime.handlers import Rollouts
 from ops_commander.runtime.history import History
 from ops_commander.runtime.job_logs import JobLogs
 from ops_commander.runtime.leader import Election
@@ -35,6 +34,7 @@ from ops_commander.runtime.observer import Observer
 from ops_commander.runtime.plan_service import PlanService
 from ops_commander.runtime.poller import Poller
 from ops_commander.runtime.reconciler import Reconciler
+from ops_commander.runtime.served import Served
 from ops_commander.runtime.settings import Settings
 from ops_commander.runtime.verifications import FileVerifier, Verifications
 from ops_commander.runtime.verifier import Verifier
@@ -65,7 +65,7 @@ class Operator:
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue()
-        self.rollouts = Rollouts()
+        self.rollouts = Served(self.settings.selector)
         self.cluster = Cluster(self.api)
         self.book = EvidenceBook(interval=self.settings.poll_interval, since=clock.now())
         self.history = History(self.settings.poll_interval)
@@ -92,7 +92,7 @@ class Operator:
             clock.now,
         )
         self.reconciler = Reconciler(
-            self.cluster, self.observer, self.events, self.queue, clock.now, self.election.holds
+            self.cluster, self.observer, self.events, self.queue, clock.now, self.election.holds, self.rollouts
         )
         self.poller = Poller(self.prometheus, self.book, self.history, clock.now, self._wake)
         self.plans = PlanService(
@@ -143,9 +143,13 @@ class Operator:
 
     async def _watch(self) -> None:
         registry = handlers.registry(self.rollouts, self.queue.add, lambda: clock.now().timestamp())
-        handlers.watch_plans(registry, self.plans.queue.add)
+        handlers.watch_plans(registry, self.plans.served, self.plans.queue.add)
         handlers.log_in(registry, self.configuration)
-        await handlers.watch(registry, self.settings.namespaces, self.settings.identity, self.watching)
+        settings = self.settings
+        metrics.show_info(settings.selector.text, settings.namespaces)
+        await handlers.watch(
+            registry, settings.namespaces, settings.identity, self.watching, selector=settings.selector.text
+        )
 
     async def _work_while_leading(self) -> None:
         """Standbys watch and queue; only the leader takes keys off."""
@@ -166,7 +170,7 @@ class Operator:
             namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
             for namespace in namespaces:
                 try:
-                    found = await self.cluster.rollouts(namespace)
+                    found = await self.cluster.rollouts(namespace, self.settings.selector.text)
                 except ApiError as error:
                     log.warning("rollouts not listed, again in %.0fs: %s", RELIST_EVERY, error)
                     continue

@@ -115,6 +115,12 @@ class EvidenceWriter:
         for remembered in (self._written, self._backoffs, self._looked_at):
             remembered.pop(key, None)
 
+    def let_go(self, key: Key) -> None:
+        """Another process writes from now on, from what status says was written; after it an old tag would stay."""
+        self.forget(key)
+        if task := self._tasks.get(key):
+            task.cancel()
+
     def _fence(self) -> None:
         if not self.may_write():
             raise NotLeading("the lease may be somebody else's by now")

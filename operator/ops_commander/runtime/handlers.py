@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import kopf
@@ -18,6 +18,7 @@ from ops_commander.api.v1alpha1 import GROUP, VERSION
 from ops_commander.core.names import ROLLOUT_LABEL
 from ops_commander.core.plans.naming import BY_PLAN
 from ops_commander.runtime import metrics
+from ops_commander.runtime.served import Served
 from ops_commander.runtime.workqueue import Key
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Stateless(kopf.DiffBaseStorage, kopf.ProgressStorage):
         return essence
 
 
-def settings() -> kopf.OperatorSettings:
+def settings(selector: str = "") -> kopf.OperatorSettings:
     """kopf as an informer: nothing posted, nothing stored, quick to notice a broken watch."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
@@ -55,6 +56,9 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.chunk_size = 500
     for kind in ("replicasets", "services", "jobs"):
         chosen.watching.label_selectors[kind] = ROLLOUT_LABEL  # at the server: the cluster has many more of them
+    if selector:  # an object that comes to match, or no longer does, comes as one that was added or deleted
+        chosen.watching.label_selectors[GROUP, "modelrollouts"] = selector
+        chosen.watching.label_selectors[GROUP, "actionplans"] = selector
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 5
     chosen.networking.error_backoffs = (0.5, 1, 2, 4, 8, 8, 8, 8)
@@ -65,36 +69,7 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-class Rollouts:
-    """Which rollouts exist, as far as watches and relists have told."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, set[str]] = {}
-
-    def add(self, key: Key) -> None:
-        self._names.setdefault(key[0], set()).add(key[1])
-
-    def discard(self, key: Key) -> None:
-        self._names.get(key[0], set()).discard(key[1])
-
-    def of(self, namespace: str) -> list[Key]:
-        return [(namespace, name) for name in self._names.get(namespace, ())]
-
-    def forgotten(self, namespace: str | None, found: Collection[Key]) -> list[Key]:
-        """Take in a full list; the keys that are not in it any more, whose deletion a watch has missed."""
-        known = {(where, name) for where, members in self._names.items() for name in members}
-        gone = [key for key in known - set(found) if namespace in (None, key[0])]
-        for key in gone:
-            self.discard(key)
-        for key in found:
-            self.add(key)
-        return gone
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, tuple) and key[1] in self._names.get(key[0], ())
-
-
-def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable[[], float]) -> kopf.OperatorRegistry:
+def registry(rollouts: Served, enqueue: Callable[[Key], None], clock: Callable[[], float]) -> kopf.OperatorRegistry:
     """Watches of everything that may change a decision."""
     watched = kopf.OperatorRegistry()
 
@@ -131,12 +106,17 @@ def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], clock: Callable
     return watched
 
 
-def watch_plans(watched: kopf.OperatorRegistry, enqueue: Callable[[Key], None]) -> None:
-    """Watches of action plans, and of the rollouts that they have brought a version to."""
+def watch_plans(watched: kopf.OperatorRegistry, plans: Served, enqueue: Callable[[Key], None]) -> None:
+    """Watches of action plans, and of the rollouts that they have brought a version to.
+
+    Of rollouts that another process serves nothing is heard: a plan looks at what it waits for by itself as well.
+    """
 
     @kopf.on.event(GROUP, VERSION, "actionplans", registry=watched)
-    async def plan_changed(namespace: str | None, name: str, **_: Any) -> None:
-        enqueue((namespace or "", name))
+    async def plan_changed(type: str, namespace: str | None, name: str, **_: Any) -> None:
+        key = (namespace or "", name)
+        plans.discard(key) if type == "DELETED" else plans.add(key)
+        enqueue(key)
 
     @kopf.on.event(GROUP, VERSION, "modelrollouts", annotations={BY_PLAN: kopf.PRESENT}, registry=watched)
     async def plans_rollout_changed(namespace: str | None, annotations: Mapping[str, str], **_: Any) -> None:
@@ -162,12 +142,16 @@ def log_in(registered: kopf.OperatorRegistry, configuration: client.Configuratio
 
 
 async def watch(
-    registered: kopf.OperatorRegistry, namespaces: tuple[str, ...], identity: str, ready: asyncio.Event
+    registered: kopf.OperatorRegistry,
+    namespaces: tuple[str, ...],
+    identity: str,
+    ready: asyncio.Event,
+    selector: str = "",
 ) -> None:
     """Run the watches until cancelled; `ready` is set once they start. Ends when one cannot be kept up."""
     await kopf.operator(
         registry=registered,
-        settings=settings(),
+        settings=settings(selector),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,

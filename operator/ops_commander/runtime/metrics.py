@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from ops_commander import __version__
 from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core.changes import Occurrence
 from ops_commander.core.story import cannot_steer
@@ -37,6 +38,7 @@ reconcile_seconds = Histogram("ops_commander_reconcile_duration_seconds", "Time 
 reconcile_errors = Counter("ops_commander_reconcile_errors", "Reconciles that failed", ("kind",))
 queue_depth = Gauge("ops_commander_queue_depth", "Rollouts waiting for a worker")
 is_leader = Gauge("ops_commander_is_leader", "1 in the process that acts")
+info = Gauge("ops_commander_info", "What this process is, always 1", ("version", "selector", "namespaces"))
 query_seconds = Histogram("ops_commander_metric_query_duration_seconds", "Time of one Prometheus query")
 query_errors = Counter("ops_commander_metric_query_errors", "Prometheus queries without an answer")
 poll_age = Gauge("ops_commander_poll_age_seconds", "Age of the oldest answer to a wanted query")
@@ -45,6 +47,11 @@ events_dropped = Counter("ops_commander_events_dropped", "Kubernetes Events that
 
 _VOTES = ("GO", "NO-GO", "missing")
 _shown: dict[Key, tuple[str, str]] = {}
+
+
+def show_info(selector: str, namespaces: tuple[str, ...]) -> None:
+    """Which of the rollouts are this process's; both are empty where all are."""
+    info.labels(__version__, selector, ",".join(namespaces)).set(1)
 
 
 def show(key: Key, status: ModelRolloutStatus) -> None:

@@ -249,6 +249,12 @@ class Observer:
         if self.writer:
             self.writer.forget(key)
 
+    def let_go(self, key: Key) -> None:
+        """Another process serves the rollout from now on."""
+        self.forget(key)
+        if self.writer:
+            self.writer.let_go(key)
+
 
 def _wanted(rollout: ModelRollout) -> Wanted:
     """What is read besides the objects that every rollout has: only what says something now."""

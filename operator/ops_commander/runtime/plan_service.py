@@ -13,6 +13,7 @@ from ops_commander.runtime import clock
 from ops_commander.runtime.events import EventPoster
 from ops_commander.runtime.plan_observer import PlanObserver, Sources
 from ops_commander.runtime.plans import Artifacts, PlanReconciler
+from ops_commander.runtime.served import Served
 from ops_commander.runtime.settings import Settings
 from ops_commander.runtime.workqueue import WorkQueue
 
@@ -35,6 +36,7 @@ class PlanService:
         may_act: Callable[[], bool],
     ) -> None:
         self.queue = WorkQueue()
+        self.served = Served(settings.selector)
         self._namespaces = settings.namespaces
         self._objects = PlanObjects(api)
         self._runs = MLflowRuns(settings.mlflow_url) if settings.mlflow_url else None
@@ -48,6 +50,7 @@ class PlanService:
             queue=self.queue,
             clock=clock.now,
             may_act=may_act,
+            served=self.served,
             mlflow_url=settings.mlflow_url,
         )
 
@@ -68,8 +71,10 @@ class PlanService:
             namespaces: tuple[str | None, ...] = self._namespaces or (None,)
             for namespace in namespaces:
                 try:
-                    for key in await self._objects.plans(namespace):
-                        self.queue.add(key)
+                    found = await self._objects.plans(namespace, self.served.selector.text)
                 except ApiError as error:
                     log.warning("plans not listed, again in %.0fs: %s", RELIST_EVERY, error)
+                    continue
+                for key in (*found, *self.served.forgotten(namespace, found)):
+                    self.queue.add(key)
             await asyncio.sleep(RELIST_EVERY)

@@ -22,6 +22,7 @@ from ops_commander.runtime import logs, metrics
 from ops_commander.runtime.events import EventPoster, Subject
 from ops_commander.runtime.observer import describe
 from ops_commander.runtime.plan_observer import PlanObserver
+from ops_commander.runtime.served import Served
 from ops_commander.runtime.workqueue import Key, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class PlanReconciler:
     queue: WorkQueue
     clock: Callable[[], datetime]
     may_act: Callable[[], bool]
+    served: Served
     mlflow_url: str = ""
     _refused: dict[str, str] = field(default_factory=dict)
     """What was not taken, by marker of the action. After a restart it is tried once more, and refused again."""
@@ -73,7 +75,7 @@ class PlanReconciler:
     async def reconcile(self, key: Key) -> None:
         logs.about(namespace=key[0], plan=key[1])
         body = await self.objects.plan(*key)
-        if body is None or body["metadata"].get("deletionTimestamp"):
+        if not self.served.read(key, body) or body is None or body["metadata"].get("deletionTimestamp"):
             return
         try:
             plan = view_of(body)
@@ -102,7 +104,7 @@ class PlanReconciler:
 
     async def _commit(self, plan: PlanView, decision: PlanDecision) -> None:
         if decision.status != plan.status:
-            self._fence()
+            self._fence(plan.key)
             await self.objects.commit(plan.namespace, plan.name, plan.resource_version, decision.status)
 
     def _report(self, plan: PlanView, decision: PlanDecision) -> None:
@@ -117,7 +119,7 @@ class PlanReconciler:
         failed: list[Exception] = []
         for effect in effects:
             try:
-                self._fence()
+                self._fence(plan.key)
                 await self._one(plan, effect)
             except (Invalid, MLflowRefused) as error:
                 self._remember(effect, marker, error)
@@ -151,10 +153,12 @@ class PlanReconciler:
             await self.runs.record(effect.run_id, effect.metrics, tags, self.clock())
             await self.runs.finish(effect.run_id, RunState.FINISHED, self.clock())
 
-    def _fence(self) -> None:
-        """A leader that may have been replaced writes nothing more."""
+    def _fence(self, key: Key) -> None:
+        """A leader that may have been replaced writes nothing more, and nobody for a plan that is not theirs."""
         if not self.may_act():
             raise ApiError(0, "the lease may be somebody else's by now")
+        if key not in self.served:
+            raise Conflict(409, "the plan is gone, or another shard's by now")
 
     async def _refuse(self, key: Key, body: Mapping[str, Any], message: str) -> None:
         """A spec that the API server let through but the models do not: said in status, nothing done."""
@@ -166,7 +170,7 @@ class PlanReconciler:
             known = ActionPlanStatus()
         said = story.refused(known, message, metadata.get("generation", 1), self.clock())
         if said != known:
-            self._fence()
+            self._fence(key)
             await self.objects.commit(*key, metadata["resourceVersion"], said)
 
 

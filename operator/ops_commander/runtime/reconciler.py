@@ -22,6 +22,7 @@ from ops_commander.core.snapshot import Snapshot
 from ops_commander.runtime import logs, metrics
 from ops_commander.runtime.events import EventPoster, Subject
 from ops_commander.runtime.observer import Observer, describe
+from ops_commander.runtime.served import Served
 from ops_commander.runtime.workqueue import Key, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Reconciler:
     queue: WorkQueue
     clock: Callable[[], datetime]
     may_act: Callable[[], bool]
+    rollouts: Served
 
     async def work(self) -> None:
         """One worker: keys from the queue until cancelled. A failure is retried with backoff, never lost."""
@@ -62,9 +64,8 @@ class Reconciler:
         logs.about(namespace=key[0], rollout=key[1])
         # 1. observe
         body = await self.cluster.rollout(*key)
-        if body is None:
-            self.observer.forget(key)
-            metrics.hide(key)
+        if not self.rollouts.read(key, body) or body is None:
+            self._let_go(key, body)
             return
         try:
             snapshot = await self.observer.snapshot(body)
@@ -81,6 +82,15 @@ class Reconciler:
         # 5. requeue
         if decision.requeue_at is not None:
             self.queue.add_after(key, (decision.requeue_at - now).total_seconds())
+
+    def _let_go(self, key: Key, body: Mapping[str, Any] | None) -> None:
+        """Gone, or relabelled: whoever's it is now goes on from status, so that nothing has to be handed over."""
+        if body is None:
+            self.observer.forget(key)
+        else:
+            log.info("let go: its labels are not those of --selector %s", self.rollouts.selector.text)
+            self.observer.let_go(key)
+        metrics.hide(key)
 
     async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         """Intent is committed before the act; taking traffic off a candidate does not wait for that.
@@ -101,7 +111,7 @@ class Reconciler:
 
     async def _commit(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         if decision.status is not None:
-            self._fence()
+            self._fence(key)
             await self.cluster.commit(*key, snapshot.resource_version, decision.status)
 
     async def _carry_out(self, key: Key, snapshot: Snapshot, actions: tuple[Action, ...]) -> None:
@@ -109,7 +119,7 @@ class Reconciler:
         failed: list[ApiError] = []
         for action in actions:
             try:
-                self._fence()
+                self._fence(key)
                 await self.cluster.carry_out(*key, snapshot.resource_version, action)
             except ApiError as error:
                 log.warning("not done: %s: %s", named(action), error, extra={"action": type(action).__name__})
@@ -120,10 +130,12 @@ class Reconciler:
         if failed:
             raise failed[0]
 
-    def _fence(self) -> None:
-        """A leader that may have been replaced writes nothing more."""
+    def _fence(self, key: Key) -> None:
+        """A leader that may have been replaced writes nothing more, and nobody to a rollout that is not theirs."""
         if not self.may_act():
             raise ApiError(0, "the lease may be somebody else's by now")
+        if key not in self.rollouts:
+            raise Conflict(409, "the rollout is gone, or another shard's by now")
 
     def _report(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         status = decision.status or snapshot.status

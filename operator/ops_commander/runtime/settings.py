@@ -7,6 +7,8 @@ import socket
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from ops_commander.core.selectors import EVERYTHING, Selector
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -25,6 +27,8 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     namespaces: tuple[str, ...] = ()
     """Empty: all namespaces."""
+    selector: Selector = EVERYTHING
+    """Of the ModelRollouts and ActionPlans to serve; other processes, with another Lease each, serve the others."""
     lease_name: str = "ops-commander"
     lease_namespace: str = "default"
     identity: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(4)}")

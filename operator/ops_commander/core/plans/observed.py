@@ -24,6 +24,11 @@ class PlanView:
     spec: ActionPlanSpec
     status: ActionPlanStatus
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.namespace, self.name
+
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
