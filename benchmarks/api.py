@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -54,6 +55,9 @@ class Api:
         """What is there as ADDED, then changes, for ever. A watch that breaks begins anew."""
         while True:
             async with self._session.get(f"/{path}", params={"watch": "true", "labelSelector": labels}) as response:
+                if response.status == 429:  # also where the storage of a new kind is not there yet
+                    await asyncio.sleep(float(response.headers.get("Retry-After", "1")))
+                    continue
                 response.raise_for_status()
                 async for line in _lines(response.content):
                     event = json.loads(line)

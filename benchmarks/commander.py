@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -17,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.controlplane import ControlPlane
 from hack.cluster.workspace import REPOSITORY
+from ops_commander.api.fields import format_duration
 from ops_commander.runtime import clock
-from tests.integration.controlplane import process
+from tests.integration.controlplane import free_ports, process
 
 PROGRAM = REPOSITORY / ".venv" / "bin" / "ops-commander"
 POLL_SECONDS = 5.0
@@ -64,14 +66,16 @@ class Commander:
                     pass
                 await asyncio.sleep(0.1)
 
-    async def metrics(self) -> dict[str, float]:
-        """Samples without labels, by name."""
+    async def exposition(self) -> str:
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"http://127.0.0.1:{self.port}/metrics") as response,
         ):
-            text = await response.text()
-        families = text_string_to_metric_families(text)
+            return await response.text()
+
+    async def metrics(self) -> dict[str, float]:
+        """Samples without labels, by name."""
+        families = text_string_to_metric_families(await self.exposition())
         return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
 
 
@@ -82,17 +86,21 @@ class Commanders:
     plane: ControlPlane
     prometheus_url: str
     flags: tuple[str, ...]
+    poll_seconds: float
     _stack: ExitStack
     _count: int = 0
 
-    def start(self, user: str, port: int) -> Commander:
+    def start(self, user: str, port: int | None = None, *flags: str) -> Commander:
+        """Another replica; its flags come after those of all."""
+        port = port or free_ports(1)[0]
         self._count += 1
         folder = self.plane.server.folder
         name = f"operator-{self._count}"
+        poll = format_duration(timedelta(seconds=self.poll_seconds))
         command = [
             *(str(PROGRAM), "run", f"--kubeconfig={self.plane.server.kubeconfig_of(user)}", f"--identity={name}"),
-            *(f"--prometheus-url={self.prometheus_url}", f"--poll-interval={POLL_SECONDS:.0f}s", f"--http-port={port}"),
-            *("--lease-namespace=default", "--log-level=info", "--log-format=json", *self.flags),
+            *(f"--prometheus-url={self.prometheus_url}", f"--poll-interval={poll}", f"--http-port={port}"),
+            *("--lease-namespace=default", "--log-level=info", "--log-format=json", *self.flags, *flags),
         ]
         started = clock.now().timestamp()
         child = self._stack.enter_context(process(name, command, folder))
@@ -100,9 +108,11 @@ class Commanders:
 
 
 @contextmanager
-def commanders(plane: ControlPlane, prometheus_url: str, flags: tuple[str, ...]) -> Iterator[Commanders]:
+def commanders(
+    plane: ControlPlane, prometheus_url: str, flags: tuple[str, ...], poll_seconds: float = POLL_SECONDS
+) -> Iterator[Commanders]:
     with ExitStack() as stack:
-        yield Commanders(plane, prometheus_url, flags, stack)
+        yield Commanders(plane, prometheus_url, flags, poll_seconds, stack)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import aiohttp
 
 from benchmarks.api import Api
 from benchmarks.prometheus import Owner
@@ -18,7 +20,7 @@ Key = tuple[str, str]
 
 POLICY = "bench"
 GATEWAY = "bench"
-AT_ONCE = 16
+AT_ONCE = 48
 _ROLLOUTS = "apis/ops-commander.dev/v1alpha1"
 _ROUTES = "apis/gateway.networking.k8s.io/v1"
 
@@ -36,17 +38,34 @@ _OBJECTIVES = [
 ]
 
 
-def policy(namespace: str) -> dict[str, Any]:
-    """The shipped objectives that a canary step is judged by. A short baseline: it is read while setting up."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the rollouts of a run go. The usual one stays in its canary step: it is broken there."""
+
+    steps: tuple[Mapping[str, Any], ...] = (
+        {"canary": {"weight": 10, "minDuration": "2h", "maxDuration": "4h"}},
+        {"full": {"bake": "1h", "maxDuration": "4h"}},
+    )
+    policy: Mapping[str, Any] = field(default_factory=lambda: {"baselineWindow": "5m"})
+    """Beside the objectives. A short baseline: it is read while setting up."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """More fields of a rollout."""
+
+
+STAYING = Shape()
+
+
+def policy(namespace: str, shape: Shape = STAYING) -> dict[str, Any]:
+    """The shipped objectives that a canary step is judged by. The models have no files to verify."""
     return {
         "apiVersion": "ops-commander.dev/v1alpha1",
         "kind": "RolloutPolicy",
         "metadata": {"name": POLICY, "namespace": namespace},
-        "spec": {"objectives": _OBJECTIVES, "baselineWindow": "5m", "verification": "Optional"},
+        "spec": {"objectives": _OBJECTIVES, "verification": "Optional", **shape.policy},
     }
 
 
-def rollout(key: Key, version: int) -> dict[str, Any]:
+def rollout(key: Key, version: int, shape: Shape = STAYING, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     container = {
         "name": "model",
         "image": f"models.example/ranker:{version}",
@@ -57,7 +76,7 @@ def rollout(key: Key, version: int) -> dict[str, Any]:
     return {
         "apiVersion": "ops-commander.dev/v1alpha1",
         "kind": "ModelRollout",
-        "metadata": {"name": key[1], "namespace": key[0]},
+        "metadata": {"name": key[1], "namespace": key[0], "labels": dict(labels or {})},
         "spec": {
             "replicas": 2,
             "model": {"name": key[1], "version": str(version)},
@@ -67,11 +86,9 @@ def rollout(key: Key, version: int) -> dict[str, Any]:
             },
             "service": {"port": 80, "targetPort": 8080},
             "traffic": {"gatewayAPI": {"parentRefs": [{"name": GATEWAY}], "hostnames": [f"{key[1]}.{key[0]}.example"]}},
-            "steps": [
-                {"canary": {"weight": 10, "minDuration": "2h", "maxDuration": "4h"}},
-                {"full": {"bake": "1h", "maxDuration": "4h"}},
-            ],
+            "steps": list(shape.steps),
             "policyRef": {"name": POLICY},
+            **shape.spec,
         },
     }
 
@@ -85,6 +102,7 @@ class Seen:
     """Weights of the candidate on the route, with every change of its rules."""
     desired: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     """Wanted pods by ReplicaSet."""
+    gone: bool = False
 
     @property
     def state(self) -> str:
@@ -109,7 +127,11 @@ class Seen:
         return min(ticks) if len(ticks) == len(_OBJECTIVES) else 0.0
 
     def weight_zero_after(self, moment: float) -> float | None:
-        return next((at for at, weight in self.steered if at >= moment and weight == 0), None)
+        return self.weight_after(moment, lambda weight: weight == 0)
+
+    def weight_after(self, moment: float, holds: Callable[[int], bool]) -> float | None:
+        """When the route first had such a weight."""
+        return next((at for at, weight in self.steered if at >= moment and holds(weight)), None)
 
     def scaled_down_after(self, moment: float, replica_set: str) -> float | None:
         return next((at for at, wanted in self.desired.get(replica_set, ()) if at >= moment and wanted == 0), None)
@@ -120,7 +142,9 @@ class Fleet:
     """All rollouts of one run."""
 
     api: Api
-    keys: Sequence[Key]
+    keys: list[Key]
+    shape: Shape = STAYING
+    labels_of: Callable[[Key], Mapping[str, str]] = lambda _: {}
     seen: dict[Key, Seen] = field(default_factory=dict)
     version: dict[Key, int] = field(default_factory=dict)
     _writes: set[asyncio.Task[None]] = field(default_factory=set)
@@ -136,16 +160,22 @@ class Fleet:
     async def _watch(self, path: str, take: Callable[[Key, dict[str, Any]], None]) -> None:
         async for kind, item in self.api.watch(path):
             metadata = item["metadata"]
-            name = metadata.get("labels", {}).get(names.ROLLOUT_LABEL, metadata["name"])
+            key = metadata["namespace"], metadata.get("labels", {}).get(names.ROLLOUT_LABEL, metadata["name"])
             if kind != "DELETED":
-                take((metadata["namespace"], name), item)
-                self._changed.set()
+                take(key, item)
+            elif item["kind"] == "ModelRollout":
+                self._of(key).gone = True
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wakes all that wait now; who waits later waits for the next."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def news(self) -> None:
-        """Wait until something has changed, and a moment: news come in bursts."""
+        """Wait until something has changed, and a moment: news come in bursts. Several may wait."""
         await self._changed.wait()
         await asyncio.sleep(0.05)
-        self._changed.clear()
 
     def _of(self, key: Key) -> Seen:
         return self.seen.setdefault(key, Seen())
@@ -181,44 +211,69 @@ class Fleet:
             "conditions": [{"type": kind, **condition} for kind in ("Accepted", "ResolvedRefs")],
         }
         path = f"{_ROUTES}/namespaces/{key[0]}/httproutes/{key[1]}/status"
-        await self.api.merge(path, {"status": {"parents": [parent]}})
+        try:
+            await self.api.merge(path, {"status": {"parents": [parent]}})
+        except aiohttp.ClientResponseError as error:
+            if error.status != 404:  # deleted meanwhile, with its rollout
+                raise
 
     async def create(self) -> None:
         """Namespaces, policies, and the first version of every rollout."""
-        for namespace in sorted({namespace for namespace, _ in self.keys}):
+        await self.prepare({namespace for namespace, _ in self.keys})
+        await _some_at_once(map(self._create, self.keys))
+
+    async def prepare(self, namespaces: Iterable[str]) -> None:
+        for namespace in sorted(namespaces):
             await self.api.create("api/v1/namespaces", {"metadata": {"name": namespace}})
-            await self.api.create(f"{_ROLLOUTS}/namespaces/{namespace}/rolloutpolicies", policy(namespace))
+            await self.api.create(f"{_ROLLOUTS}/namespaces/{namespace}/rolloutpolicies", policy(namespace, self.shape))
 
-        async def one(key: Key) -> None:
-            self.version[key] = 1
-            await self.api.create(f"{_ROLLOUTS}/namespaces/{key[0]}/modelrollouts", rollout(key, 1))
+    async def add(self, key: Key) -> None:
+        """One more rollout, with its first version."""
+        self.keys.append(key)
+        await self._create(key)
 
-        await _some_at_once(map(one, self.keys))
+    async def _create(self, key: Key) -> None:
+        self.version[key] = 1
+        manifest = rollout(key, 1, self.shape, self.labels_of(key))
+        await self.api.create(f"{_ROLLOUTS}/namespaces/{key[0]}/modelrollouts", manifest)
+
+    async def delete(self, key: Key) -> None:
+        """Gone once the operator has let it go; then it is forgotten."""
+        await self.api.request("DELETE", _path(key))
+        await self.until("it is gone", lambda seen: seen.gone, [key])
+        self.keys.remove(key)
+        for known in (self.seen, self.version):
+            known.pop(key, None)
 
     async def next_version(self, keys: Iterable[Key]) -> None:
         async def one(key: Key) -> None:
             self.version[key] += 1
-            path = f"{_ROLLOUTS}/namespaces/{key[0]}/modelrollouts/{key[1]}"
-            await self.api.merge(path, {"spec": rollout(key, self.version[key])["spec"]})
+            await self.patch(key, {"spec": rollout(key, self.version[key], self.shape)["spec"]})
 
         await _some_at_once(map(one, keys))
 
+    async def patch(self, key: Key, change: Mapping[str, Any]) -> None:
+        await self.api.merge(_path(key), change)
+
     async def until(
-        self, what: str, holds: Callable[[Seen], bool], keys: Sequence[Key] | None = None, seconds: float = 300.0
+        self, what: str, holds: Callable[[Seen], bool], keys: Iterable[Key] | None = None, seconds: float = 300.0
     ) -> None:
-        """Wait until it holds for all of them. Raises TimeoutError that names those of which it does not."""
-        wanted = self.keys if keys is None else keys
+        """Wait until it holds for all of them at once. Raises TimeoutError that names those of which it does not."""
+        wanted = list(self.keys if keys is None else keys)
+        late = wanted
         try:
             async with asyncio.timeout(seconds):
-                while not all(holds(self._of(key)) for key in wanted):
+                while late := self._late(late, holds) or self._late(wanted, holds):
                     await self.news()
         except TimeoutError:
-            late = [key for key in wanted if not holds(self._of(key))]
             example = self._of(late[0]).status if late else {}
             told = {name: example.get(name) for name in ("phase", "reason", "message")}
             raise TimeoutError(
                 f"{what}: not so for {len(late)} of {len(wanted)} after {seconds:.0f} s; {told}"
             ) from None
+
+    def _late(self, keys: list[Key], holds: Callable[[Seen], bool]) -> list[Key]:
+        return [key for key in keys if not holds(self._of(key))]
 
     def healthy(self) -> list[Key]:
         return [key for key in self.keys if self._of(key).state == "Running"]
@@ -229,6 +284,10 @@ class Fleet:
 
     def of(self, key: Key) -> Seen:
         return self._of(key)
+
+
+def _path(key: Key) -> str:
+    return f"{_ROLLOUTS}/namespaces/{key[0]}/modelrollouts/{key[1]}"
 
 
 def _is_taken_in(item: dict[str, Any]) -> bool:

@@ -65,3 +65,15 @@ def usage(pid: int) -> Usage:
 
 def _mebibytes(text: str) -> float:
     return int(text.split()[0]) / 1024
+
+
+def pss(pid: int) -> float:
+    """MiB, with what is shared with other processes counted in part."""
+    lines = (Path("/proc") / str(pid) / "smaps_rollup").read_text().splitlines()
+    return next(_mebibytes(line.split(":", 1)[1]) for line in lines if line.startswith("Pss:"))
+
+
+def held(pid: int) -> dict[str, int]:
+    """Open files and threads."""
+    folder = Path("/proc") / str(pid)
+    return {"files": len(list((folder / "fd").iterdir())), "threads": len(list((folder / "task").iterdir()))}

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from hack.cluster.workspace import REPOSITORY
+from ops_commander.runtime import clock
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
 Figures = dict[str, Any]
+
+
+def result_file(what: str) -> Path:
+    """Named by the moment, and by what was measured."""
+    RESULTS.mkdir(exist_ok=True)
+    return RESULTS / f"{clock.now():%Y%m%d-%H%M%S}-{what}.json"
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def spread(values: Iterable[float | None]) -> Figures:
@@ -56,6 +72,7 @@ def table(results: Sequence[Figures]) -> str:
                 rows.append([f"{_TITLES[which]} breaking: {title} (s)", *cells])
     for path, title, shape in _SINGLE:
         rows.append([title, *(_shown(_at(result, *path), shape) for result in results)])
+    rows += _rows_of_faults(results)
     for which in ("start", "failover"):
         title = "start" if which == "start" else "kill -9 of the leader"
         for name, what in _BEGINNINGS.items():
@@ -69,10 +86,36 @@ def table(results: Sequence[Figures]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def _rows_of_faults(results: Sequence[Figures]) -> list[list[str]]:
+    rows = []
+    for mode, title in _FAULTS.items():
+        for name, what in _AFTER_A_FAULT.items():
+            cells = [seconds(_at(result, "faults", mode, name), "p50", "max") for result in results]
+            if any(cell != "–" for cell in cells):
+                rows.append([f"{title} {what} (s, p50 / max)", *cells])
+        found = [_at(result, "faults", mode) for result in results]
+        if any(found):
+            names = ("held", "reverted", "promoted")
+            rows.append([f"{title} {' / '.join(names)}", *(_counts(each, names) for each in found)])
+    return rows
+
+
+def _counts(figures: Mapping[str, Any] | None, names: Iterable[str]) -> str:
+    return " / ".join(str(figures[name]) for name in names) if figures else "–"
+
+
 _SINGLE = (
+    (("resting", "cores"), "resting: CPU of the operator (cores)", ".3f"),
+    (("resting", "rss"), "resting: RSS, median (MiB)", ".0f"),
+    (("resting", "reads_per_tick"), "resting: API reads a tick", ".1f"),
+    (("resting", "writes"), "resting: API writes in 60 s", "d"),
+    (("resting", "queries_per_tick"), "resting: Prometheus queries a tick", ".1f"),
     (("steady", "cores"), "steady: CPU of the operator (cores)", ".2f"),
-    (("steady", "apiserver_cores"), "steady: CPU of the API server (cores)", ".2f"),
-    (("steady", "rss"), "steady: RSS (MiB)", ".0f"),
+    (("steady", "cores_of_others", "kube-apiserver"), "steady: CPU of the API server (cores)", ".2f"),
+    (("steady", "cores_of_others", "prometheus"), "steady: CPU of the scripted Prometheus (cores)", ".2f"),
+    (("steady", "cores_of_harness"), "steady: CPU of the harness' watches (cores)", ".2f"),
+    (("steady", "rss"), "steady: RSS, median (MiB)", ".0f"),
+    (("steady", "pss"), "steady: PSS (MiB)", ".0f"),
     (("peak_rss",), "highest RSS (MiB)", ".0f"),
     (("steady", "queries_per_tick"), "Prometheus queries a tick", ".1f"),
     (("steady", "reads_per_tick"), "API reads a tick", ".0f"),
@@ -83,6 +126,17 @@ _SINGLE = (
     (("setup", "canary"), "setting up: second versions in canary (s)", ".0f"),
     (("setup", "judged"), "setting up: … and all judged (s)", ".0f"),
 )
+_FAULTS = {
+    "slow": "slow answers:",
+    "nan": "counters that are NaN:",
+    "empty": "no counters:",
+    "unavailable": "Prometheus answers 503:",
+}
+_AFTER_A_FAULT = {
+    "fault_to_weight_0": "fault begins → weight 0",
+    "recovery_to_traffic": "fault ends → weight 10 again",
+    "recovery_to_next_step": "fault ends → next step",
+}
 _BEGINNINGS = {"leading": "leads", "first_reconcile": "first reconcile", "first_decision": "first status written"}
 _SPREADS = {"judged": "rollout judged on a new tick", "weight_0": "candidate that broke meanwhile at weight 0"}
 

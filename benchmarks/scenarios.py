@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import aiohttp
+from statistics import median
 
 from benchmarks import audit, machine
-from benchmarks.commander import POLL_SECONDS, Commander, Commanders, profiled
-from benchmarks.controlplane import OPERATORS, ControlPlane
-from benchmarks.fleet import Fleet, Key, Seen
+from benchmarks.commander import POLL_SECONDS, Commander, profiled
+from benchmarks.controlplane import OPERATORS
+from benchmarks.fleet import Key, Seen
 from benchmarks.prometheus import BAD_ERRORS, CANDIDATE_RATE
 from benchmarks.report import Figures, spread
+from benchmarks.stage import MANY_SECONDS, Stage, is_rolled_back, now
 from hack.cluster.progress import say
 from ops_commander.api.fields import parse_time
-from ops_commander.runtime import clock
 
 STEADY_TICKS = 12
-_RELEVANT = {"errors": "errors", "slow": "buckets", "nan": "errors", "empty": "errors"}
-_MANY = 1800.0
+AT_REST_SECONDS = 15.0
+"""Until what a promotion leaves behind is done: pods drained, events posted, status written."""
 BAD_PER_SECOND = CANDIDATE_RATE * BAD_ERRORS
+_RELEVANT = {"errors": "errors", "slow": "buckets"}
+_PROCESSES = ("kube-apiserver", "etcd", "prometheus")
+FAULTY_AT_ONCE = 10
+_SHORT_STEPS = (
+    {"canary": {"weight": 10, "minDuration": "1s", "maxDuration": "4h"}},
+    {"full": {"bake": "1h", "maxDuration": "4h"}},
+)
 
 
 @dataclass
-class Bench:
-    """Everything that a scenario needs."""
+class Bench(Stage):
+    """One operator, and what is done to it."""
 
-    plane: ControlPlane
-    fleet: Fleet
-    commanders: Commanders
-    ports: tuple[int, int]
-    prometheus: aiohttp.ClientSession
     profiles: Path | None = None
     leader: Commander | None = None
 
@@ -50,72 +51,71 @@ class Bench:
 
     # --- setting up ---------------------------------------------------------------------------------
 
-    async def set_up(self) -> Figures:
-        """A first version live, then a second one in a canary step that lasts."""
-        began = _now()
-        self.leader = self.commanders.start(OPERATORS[0], self.ports[0])
+    async def launched(self) -> Figures:
+        """A first version live: nothing is under way."""
+        began = now()
+        self.leader = self.commanders.start(OPERATORS[0])
         await self.operator.ready()
-        await self.fleet.create()
-        await self.fleet.until("the first version is live", _is_completed, seconds=_MANY)
-        first = _now()
-        await self.fleet.next_version(self.fleet.keys)
-        await self.fleet.until("the candidate has its weight", _is_running, seconds=_MANY)
-        canary = _now()
-        await self._judged(self.fleet.keys)
-        return {"first_version": first - began, "canary": canary - first, "judged": _now() - canary}
+        await self.launch()
+        return {"first_version": now() - began}
 
-    async def _judged(self, keys: Sequence[Key]) -> None:
-        """Until each has live ticks: status says so at most every 15 s."""
-        await self.fleet.until(
-            "evidence is live", lambda seen: seen.judged_at() >= seen.evidence_since + 3 * POLL_SECONDS, keys, _MANY
-        )
+    async def in_canary(self) -> Figures:
+        """A second version in a canary step that lasts."""
+        began = now()
+        await self.renew(self.fleet.keys)
+        canary = now()
+        await self.judged(self.fleet.keys)
+        return {"canary": canary - began, "judged": now() - canary}
 
-    async def restore(self) -> None:
-        """Bring what was reverted back into its canary step, with another version."""
-        gone = sorted(set(self.fleet.keys) - set(self.fleet.healthy()))
-        if gone:
-            reverted = {key: self.fleet.of(key).status.get("deployments", 0) for key in gone}
-            await self.fleet.next_version(gone)
-            for key, number in reverted.items():
-                await self.fleet.until(
-                    "it is in canary again",
-                    lambda seen, number=number: _is_running(seen) and seen.status["deployments"] > number,  # type: ignore[misc]
-                    [key],
-                    _MANY,
-                )
-            await self._judged(gone)
+    # --- nothing happens ----------------------------------------------------------------------------
 
-    # --- steady state -------------------------------------------------------------------------------
+    async def resting(self) -> Figures:
+        """All completed."""
+        await asyncio.sleep(AT_REST_SECONDS)
+        return await self._watched("resting")
 
     async def steady(self) -> Figures:
-        """Nothing changes but the counters."""
+        """All in canary; nothing changes but the counters."""
         await asyncio.sleep(2 * POLL_SECONDS)
-        pid, server = self.operator.pid, self.plane.pids["kube-apiserver"]
-        with profiled(pid, self._profile("steady")):
-            began, offset = _now(), audit.end_of(self.plane.audit_log)
-            before, server_before = machine.usage(pid), machine.usage(server)
-            said, metrics = await self._said(), await self.operator.metrics()
-            await asyncio.sleep(STEADY_TICKS * POLL_SECONDS)
-            after, server_after = machine.usage(pid), machine.usage(server)
-            ended, said_after, metrics_after = _now(), await self._said(), await self.operator.metrics()
+        return await self._watched("steady")
+
+    async def _watched(self, name: str) -> Figures:
+        """What the operator and the others use in a minute."""
+        pid = self.operator.pid
+        others = {what: self.plane.pids[what] for what in _PROCESSES}
+        with profiled(pid, self._profile(name)):
+            began, offset = now(), audit.end_of(self.plane.audit_log)
+            before, others_before = machine.usage(pid), {what: machine.usage(one) for what, one in others.items()}
+            harness = machine.usage(os.getpid())
+            said, metrics = await self.said(), await self.operator.metrics()
+            memory = []
+            for _ in range(STEADY_TICKS):
+                await asyncio.sleep(POLL_SECONDS)
+                memory.append(machine.usage(pid).rss)
+            after, others_after = machine.usage(pid), {what: machine.usage(one) for what, one in others.items()}
+            ended, said_after, metrics_after = now(), await self.said(), await self.operator.metrics()
         ticks = (ended - began) / POLL_SECONDS
         counts = audit.counted(audit.calls(self.plane.audit_log, offset), began, ended)
         writes = sum(count for (verb, _), count in counts.items() if verb not in ("get", "list", "watch"))
         queries = sum(said_after["counts"].values()) - sum(said["counts"].values())
         reconciles, spent = (
-            metrics_after[name] - metrics[name]
-            for name in (
+            metrics_after[metric] - metrics[metric]
+            for metric in (
                 "ops_commander_reconcile_duration_seconds_count",
                 "ops_commander_reconcile_duration_seconds_sum",
             )
         )
         return {
             "cores": after.cores_since(before),
-            "apiserver_cores": server_after.cores_since(server_before),
-            "rss": after.rss,
+            "cores_of_others": {what: used.cores_since(others_before[what]) for what, used in others_after.items()},
+            "cores_of_harness": machine.usage(os.getpid()).cores_since(harness),
+            "rss": median(memory),
+            "pss": machine.pss(pid),
+            "peak": after.peak,
             "queries_per_tick": queries / ticks,
             "reads_per_tick": (sum(counts.values()) - writes) / ticks,
             "writes_per_tick": writes / ticks,
+            "writes": writes,
             "reconciles_per_tick": reconciles / ticks,
             "reconcile_ms": 1000 * spent / reconciles if reconciles else None,
             "calls_per_tick": {" ".join(call): round(count / ticks, 2) for call, count in counts.most_common()},
@@ -149,23 +149,18 @@ class Bench:
         names = sorted({name for each in found for name in each})
         return {name: spread(each.get(name) for each in found) for name in names}
 
-    async def fault(self, keys: Sequence[Key], at: float, mode: str = "errors") -> None:
-        owners = list(self.fleet.candidates(keys).values())
-        async with self.prometheus.post("/control/fault", json={"mode": mode, "at": at, "owners": owners}) as response:
-            response.raise_for_status()
-
     async def _break(self, keys: Sequence[Key], mode: str = "errors") -> list[dict[str, float | None]]:
         """At an instant that has nothing to do with the operator's ticks."""
-        at = _now() + 0.5 + random.uniform(0, POLL_SECONDS)
+        at = now() + 0.5 + random.uniform(0, POLL_SECONDS)
         candidates = self.fleet.candidates(keys)
         await self.fault(keys, at, mode)
         await self.fleet.until(
             f"{len(keys)} reverted",
-            lambda seen: _is_rolled_back(seen) and bool(seen.weight_zero_after(at)),
+            lambda seen: is_rolled_back(seen) and bool(seen.weight_zero_after(at)),
             keys,
-            _MANY,
+            MANY_SECONDS,
         )
-        answers = (await self._said(at))["answers"]
+        answers = (await self.said(at))["answers"]
         served = {answer["at"]: answer["served"] for answer in answers if answer["kind"] == _RELEVANT.get(mode)}
         return [self._latencies(self.fleet.of(key), candidates[key][1], at, served) for key in keys]
 
@@ -190,10 +185,77 @@ class Bench:
             "visible_to_pods_gone": rollback.get("replicaSetSeconds"),
         }
 
-    async def _said(self, since: float = math.inf) -> dict[str, Any]:
-        async with self.prometheus.get("/control/said", params={"since": str(since)}) as response:
-            answer: dict[str, Any] = await response.json()
-            return answer
+    # --- without evidence ---------------------------------------------------------------------------
+
+    async def faults(self) -> Figures:
+        """Candidates that turn slow, and evidence that is no number, not there, or refused."""
+        figures: Figures = {}
+        for mode in ("slow", "nan", "empty", "unavailable"):
+            await self.restore()
+            healthy = self.fleet.healthy()
+            chosen = random.sample(healthy, min(len(healthy), FAULTY_AT_ONCE))
+            figures[mode] = await (self._slow(chosen) if mode == "slow" else self._blind(chosen, mode))
+            say(f"faults: {mode}: {figures[mode]}")
+            await self.renew(chosen)
+        return figures
+
+    async def _slow(self, chosen: list[Key]) -> Figures:
+        began = now()
+        found = await self._break(chosen, "slow")
+        weight_0 = spread(each["fault_to_weight_0"] for each in found)
+        return {
+            "candidates": len(chosen),
+            "reverted": len(found),
+            "fault_to_weight_0": weight_0,
+            **self._went(chosen, began),
+        }
+
+    async def _blind(self, chosen: list[Key], mode: str) -> Figures:
+        """Nothing but the fault keeps them in their step: what was seen before would let them go on."""
+        at = now() + 0.5 + random.uniform(0, POLL_SECONDS)
+        everywhere = mode == "unavailable"
+        concerned = list(self.fleet.keys) if everywhere else chosen
+        await self.fault([] if everywhere else chosen, at, mode)
+        await asyncio.sleep(at + 2 * POLL_SECONDS - now())
+        for key in chosen:
+            await self.fleet.patch(key, {"spec": {"steps": _SHORT_STEPS}})
+        await self.fleet.until(
+            "it is held",
+            lambda seen: seen.state == "Held" and bool(seen.weight_zero_after(at)),
+            concerned,
+            MANY_SECONDS,
+        )
+        end = now() + random.uniform(0, POLL_SECONDS)
+        went = self._went(concerned, at)
+        await self.fault([] if everywhere else chosen, at, mode, until=end)
+        await self.fleet.until(
+            "it has traffic again", lambda seen: bool(seen.weight_after(end, bool)), concerned, MANY_SECONDS
+        )
+        await self.fleet.until(
+            "it goes on to the next step",
+            lambda seen: bool(seen.weight_after(end, lambda weight: weight == 100)),
+            chosen,
+            MANY_SECONDS,
+        )
+        seen = [self.fleet.of(key) for key in concerned]
+        return {
+            "candidates": len(concerned),
+            **went,
+            "fault_to_weight_0": spread(_between(at, each.weight_zero_after(at)) for each in seen),
+            "recovery_to_traffic": spread(_between(end, each.weight_after(end, bool)) for each in seen),
+            "recovery_to_next_step": spread(
+                _between(end, self.fleet.of(key).weight_after(end, lambda weight: weight == 100)) for key in chosen
+            ),
+        }
+
+    def _went(self, keys: Sequence[Key], since: float) -> Figures:
+        """What must not be: more traffic while the fault lasts. What may be."""
+        seen = [self.fleet.of(key) for key in keys]
+        return {
+            "promoted": sum(bool(each.weight_after(since, lambda weight: weight > 10)) for each in seen),
+            "held": sum(each.state == "Held" for each in seen),
+            "reverted": sum(each.state in ("Reverting", "RolledBack") for each in seen),
+        }
 
     # --- beginnings ---------------------------------------------------------------------------------
 
@@ -202,23 +264,23 @@ class Bench:
         chosen = await self._victims()
         self.operator.ends()
         offset = audit.end_of(self.plane.audit_log)
-        at = _now()
+        at = now()
         await self.fault(chosen, at)
         user = next(user for user in OPERATORS if user != self.operator.user)
-        self.leader = self.commanders.start(user, self.ports[0])
+        self.leader = self.commanders.start(user)
         return await self._beginning(self.leader.started, at, chosen, offset)
 
     async def fail_over(self) -> Figures:
         """Two replicas, the leader killed with -9; some candidates break at that moment."""
         chosen = await self._victims()
         user = next(user for user in OPERATORS if user != self.operator.user)
-        standby = self.commanders.start(user, self.ports[1])
+        standby = self.commanders.start(user)
         await standby.ready()
         await asyncio.sleep(2 * POLL_SECONDS)
         offset = audit.end_of(self.plane.audit_log)
         killed = self.operator.kill()
         await self.fault(chosen, killed)
-        self.leader, self.ports = standby, self.ports[::-1]
+        self.leader = standby
         return await self._beginning(killed, killed, chosen, offset)
 
     async def _victims(self) -> list[Key]:
@@ -230,13 +292,13 @@ class Bench:
         others = [key for key in self.fleet.keys if key not in set(chosen)]
         judged: dict[Key, float] = {}
 
-        async with asyncio.timeout(_MANY):
+        async with asyncio.timeout(MANY_SECONDS):
             while len(judged) < len(others):
                 await self.fleet.news()
                 fresh = [key for key in others if key not in judged and self.fleet.of(key).judged_at() >= since]
-                judged |= dict.fromkeys(fresh, _now())
+                judged |= dict.fromkeys(fresh, now())
         await self.fleet.until(
-            "reverted", lambda seen: _is_rolled_back(seen) and bool(seen.weight_zero_after(at)), chosen, _MANY
+            "reverted", lambda seen: is_rolled_back(seen) and bool(seen.weight_zero_after(at)), chosen, MANY_SECONDS
         )
         user = self.operator.user
         mine = [call for call in audit.calls(self.plane.audit_log, offset) if call.user == user and call.at >= since]
@@ -256,55 +318,3 @@ def _first(calls: Sequence[audit.Call], since: float, *, verbs: tuple[str, ...],
 
 def _between(start: float | None, end: float | None) -> float | None:
     return None if start is None or end is None else round(end - start, 3)
-
-
-def _now() -> float:
-    return clock.now().timestamp()
-
-
-def _is_completed(seen: Seen) -> bool:
-    return bool(seen.status.get("phase") == "Completed" and not seen.status.get("step"))
-
-
-def _is_running(seen: Seen) -> bool:
-    return seen.state == "Running" and seen.status.get("weight") == 10
-
-
-def _is_rolled_back(seen: Seen) -> bool:
-    return bool((seen.status.get("rollback") or {}).get("replicaSetRevertedAt"))
-
-
-async def run(bench: Bench) -> Figures:
-    """All scenarios. What was measured is kept if a later one fails."""
-    count = len(bench.fleet.keys)
-    figures: Figures = {"rollouts": count, "load_average": machine.load_average(), "breaks": {}}
-    times = 5 if count > 1 else 3
-    steps = [
-        ("setup", bench.set_up),
-        ("steady", bench.steady),
-        ("one", lambda: bench.break_one_by_one(times)),
-        ("percent", lambda: bench.break_percent(times)),
-        ("start", bench.start),
-        ("failover", bench.fail_over),
-        ("all", bench.break_all),
-    ]
-    for name, scenario in steps:
-        began = _now()
-        try:
-            found = await scenario()
-        except (TimeoutError, RuntimeError, aiohttp.ClientError) as error:
-            figures["failed"] = f"{name}: {error}"
-            say(f"{name} failed: {error}")
-            break
-        (figures["breaks"] if name in ("one", "percent", "all") else figures)[name] = found
-        say(f"{name} ({_now() - began:.0f} s): {_short(found)}")
-        if bench.leader:
-            figures["peak_rss"] = max(figures.get("peak_rss", 0.0), machine.usage(bench.leader.pid).peak)
-    figures["load_average_after"] = machine.load_average()
-    return figures
-
-
-def _short(found: Figures) -> str:
-    told = {name: value for name, value in found.items() if isinstance(value, int | float)}
-    told |= {name: value["p50"] for name, value in found.items() if isinstance(value, dict) and value.get("count")}
-    return ", ".join(f"{name} {value:.3g}" for name, value in told.items())
