@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,14 +21,17 @@ from ops_commander.core.samples import Reading
 __all__ = ["Access", "Prometheus", "QueryError"]
 
 PARALLEL_QUERIES: Final = 8
-MOST_ROWS: Final = 50_000
+MOST_ROWS: Final = 250_000
+"""Of one tick; a row takes some 150 bytes while its answer is read."""
+MOST_SERIES: Final = 50_000
+"""Of one answer with a range."""
 MOST_POINTS: Final = 11_000
 """Of one series in one answer; Prometheus allows no more."""
 MOST_SAMPLES: Final = 200_000
 """Of one answer."""
 MOST_SAMPLES_OF_A_RANGE: Final = 1_000_000
 FIRST_POINTS: Final = 400
-FEWEST_POINTS: Final = MOST_SAMPLES // MOST_ROWS
+FEWEST_POINTS: Final = MOST_SAMPLES // MOST_SERIES
 
 T = TypeVar("T")
 
@@ -65,13 +68,14 @@ class Prometheus:
         self.access = access
         self._timeout = access.timeout.total_seconds()
         self._turn = asyncio.Semaphore(PARALLEL_QUERIES)
+        self._known = answers.KnownSeries(access.labels)
         self._pool = ThreadPoolExecutor(PARALLEL_QUERIES, thread_name_prefix=f"prometheus-{access.name}")
         self._connection = PrometheusConnect(
             url=access.url.rstrip("/"),
             retry=Retry(total=0),
             timeout=self._timeout,
             method="POST",
-            session=Session(access),
+            session=Session(access, {"/api/v1/query": self._read}),
         )
 
     @property
@@ -87,12 +91,17 @@ class Prometheus:
 
         def ask() -> Reading:
             options = {"time": _seconds(at), **self._options(MOST_ROWS + 1)}
-            rows = self._connection.custom_query(promql, params=options)
-            if len(rows) > MOST_ROWS:
+            vector: answers.Vector = self._connection.custom_query(promql, params=options)
+            if vector.rows > MOST_ROWS:
                 raise QueryError(f"the query gives more than {MOST_ROWS} rows: aggregate by namespace and pod")
-            return answers.instant(rows, at.astimezone(UTC), self.labels)
+            self._known.age(at)
+            return vector.reading(at.astimezone(UTC))
 
         return await self._in_time(ask)
+
+    def _read(self, pieces: Iterator[bytes]) -> dict[str, dict[str, answers.Vector]]:
+        """What the client takes for the JSON of an answer."""
+        return {"data": {"result": answers.read(pieces, self._known, MOST_ROWS)}}
 
     async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]:
         """One reading for each of start, start + step … that is not after end. Raises QueryError, as `query` does."""
@@ -117,7 +126,7 @@ class Prometheus:
 
     def _ask_range(self, promql: str, ticks: _Ticks) -> _Answer | None:
         """None where the answer is too large and fewer ticks may do."""
-        most = min(MOST_ROWS, MOST_SAMPLES // ticks.count)
+        most = min(MOST_SERIES, MOST_SAMPLES // ticks.count)
         options = {"start": _seconds(ticks.start), "end": _seconds(ticks.end), **self._options(most + 1)}
         try:
             rows = self._connection.custom_query_range(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,10 @@ import urllib3.exceptions
 
 from ops_commander.core.promql import DEFAULT_LABELS, PodLabels
 
-MOST_BYTES: Final = 64 * 2**20
+MOST_BYTES: Final = 256 * 2**20
+"""Of an answer that is read piece by piece."""
+MOST_BYTES_AT_ONCE: Final = 64 * 2**20
+"""Of one that is parsed as a whole."""
 _PIECE: Final = 64 * 2**10
 
 
@@ -80,12 +83,36 @@ class Access:
     """Files with the client's certificate and key."""
 
 
-class Session(requests.Session):
-    """What the client sends goes through here: once, to this server only, and within bounds."""
+Read = Callable[[Iterator[bytes]], Any]
+"""Makes of a body, as it comes in, what its JSON stands for."""
 
-    def __init__(self, access: Access) -> None:
+
+class _Answer(requests.Response):
+    """A 200 whose body is read when it is asked for."""
+
+    def __init__(self, response: requests.Response, pieces: Iterator[bytes], read: Read) -> None:
+        super().__init__()
+        self.__dict__.update(response.__dict__)
+        self._pieces, self._read = pieces, read
+
+    def json(self, **_: Any) -> Any:
+        try:
+            with self:
+                return self._read(self._pieces)
+        except _UNREACHABLE as error:
+            raise QueryError(f"Prometheus cannot be reached: {_kind(error)}") from None
+
+
+class Session(requests.Session):
+    """What the client sends goes through here: once, to this server only, and within bounds.
+
+    `reads` says how the answers of an endpoint are read; the others are parsed as a whole.
+    """
+
+    def __init__(self, access: Access, reads: Mapping[str, Read] | None = None) -> None:
         super().__init__()
         self._access = access
+        self._reads = {f"{access.url.rstrip('/')}{path}": read for path, read in (reads or {}).items()}
         self.verify = access.verify
         self.cert = access.certificate
         self.auth = self._sign  # also keeps requests from looking for a .netrc
@@ -102,10 +129,14 @@ class Session(requests.Session):
         # The client puts the query into the URL even of a POST; proxies limit the length of a URL.
         options["data"], options["params"] = options.get("params"), dict(self._access.parameters)
         options.update(allow_redirects=False, stream=True)
+        read = self._reads.get(str(url))
         try:
-            with super().request(method, url, **options) as response:
-                body = _body(response, deadline)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            response = super().request(method, url, **options)
+            if read is not None and response.status_code == 200:
+                return _Answer(response, _pieces(response, deadline, MOST_BYTES), read)
+            with response:
+                body = b"".join(_pieces(response, deadline, MOST_BYTES_AT_ONCE))
+        except _UNREACHABLE as error:
             raise QueryError(f"Prometheus cannot be reached: {_kind(error)}") from None
         response._content = body
         if response.status_code != 200:
@@ -113,17 +144,19 @@ class Session(requests.Session):
         return response
 
 
-def _body(response: requests.Response, deadline: float) -> bytes:
+_UNREACHABLE = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+def _pieces(response: requests.Response, deadline: float, most: int) -> Iterator[bytes]:
     """What comes in one piece at a time: the timeout of requests starts anew with each byte."""
-    parts, size = [], 0
+    size = 0
     while piece := response.raw.read1(_PIECE, decode_content=True):
         size += len(piece)
-        parts.append(piece)
-        if size > MOST_BYTES:
-            raise TooLarge(f"the answer has more than {MOST_BYTES // 2**20} MiB: aggregate by namespace and pod")
+        if size > most:
+            raise TooLarge(f"the answer has more than {most // 2**20} MiB: aggregate by namespace and pod")
         if time.monotonic() > deadline:
             raise QueryError("no answer in time: it comes too slowly")
-    return b"".join(parts)
+        yield piece
 
 
 def _kind(error: BaseException) -> str:

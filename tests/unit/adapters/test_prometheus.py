@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,10 +18,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ops_commander.adapters import prometheus, prometheus_http
 from ops_commander.adapters.prometheus import Access, Prometheus, QueryError
-from ops_commander.adapters.prometheus_answers import instant, matrix, size
+from ops_commander.adapters.prometheus_answers import KEPT_FOR, KnownSeries, instant, matrix, read, size
 from ops_commander.adapters.prometheus_http import Basic, BearerToken
 from ops_commander.core.promql import PodLabels
 from ops_commander.core.samples import Reading, Sample
@@ -107,6 +110,110 @@ class TestInstant:
         begin = time.perf_counter()
         assert len(instant(rows, AT, NAMES).rows) == 500
         assert time.perf_counter() - begin < 3  # 0.3 s on a machine that does nothing else
+
+
+PARTS = st.sampled_from(['"', "\\", '},"value":[1,"5"]}', ',{"metric":{', "{id}", "ä", "☃", "\n", "le", " ", "0.5"])
+NAMES_OF_LABELS = st.sampled_from(["namespace", "pod", "le", "moment", "value", "metric", "__name__"]) | st.text(
+    max_size=5
+)
+LABELS = st.dictionaries(NAMES_OF_LABELS, st.lists(PARTS, max_size=3).map("".join) | st.text(max_size=8), max_size=4)
+NUMBERS = (
+    st.floats().map(str) | st.integers(0, 10**9).map(str) | st.sampled_from(["NaN", "+Inf", "1e3", "1_0", "x", ""])
+)
+TIMES = st.sampled_from([1767603600, 1767603600.5, 1.5e9, 0, -1, "1", None])
+
+
+@st.composite
+def any_row(draw: st.DrawFn) -> dict[str, Any]:
+    """Most of them have a pod."""
+    labels = {**draw(LABELS), **(POD if draw(st.integers(0, 4)) else {})}
+    labels.update({"le": "0.5"} if "le" in labels else {})
+    values = draw(st.lists(NUMBERS, min_size=0 if draw(st.integers(0, 9)) == 9 else 1, max_size=2))
+    value = {"value": [draw(TIMES), *values]}
+    histogram = {"histogram": [draw(TIMES), {"count": "7", "sum": "1", "buckets": [[0, "0", "0.5", "7"]]}]}
+    kind = draw(st.integers(0, 9))
+    row: dict[str, Any] = {"metric": labels, **(histogram if kind == 9 else value)}
+    return {**row, "more": [0, row]} if kind == 8 else dict(reversed(row.items())) if kind == 7 else row
+
+
+def outcome(read: Callable[[], Reading]) -> object:
+    try:
+        return read()
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        return type(error)
+
+
+class TestReadInPieces:
+    @settings(deadline=None, max_examples=300)
+    @given(
+        rows=st.lists(any_row(), max_size=8),
+        before=st.sampled_from([{}, {"status": "success"}, {"status": "success", "isPartial": False}, {"x": [1, {}]}]),
+        after=st.sampled_from([{}, {"warnings": ['no "metric":'], "infos": []}, {"stats": [0, {"metric": {}}]}]),
+        kind=st.sampled_from([{}, {"resultType": "vector"}]),
+        style=st.sampled_from([(",", ":"), (", ", ": ")]),
+        ascii_only=st.booleans(),
+        size=st.integers(1, 700),
+        cut=st.integers(0, 40),
+    )
+    def test_it_is_the_same_as_parsed_at_once(
+        self,
+        rows: list[dict[str, Any]],
+        before: dict[str, Any],
+        after: dict[str, Any],
+        kind: dict[str, Any],
+        style: tuple[str, str],
+        ascii_only: bool,
+        size: int,
+        cut: int,
+    ) -> None:
+        rows = [row("1", long="x" * 600, **POD), *rows]
+        answer = {**before, "data": {**kind, "result": rows}, **after}
+        text = json.dumps(answer, separators=style, ensure_ascii=ascii_only).encode()
+        text = text[: len(text) - cut] if cut > 30 else text
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        known = KnownSeries(NAMES)
+        expected = outcome(lambda: instant(json.loads(text)["data"]["result"], AT, NAMES))
+        for _ in range(2):  # the second time all labels are known
+            found = outcome(lambda: read(iter(pieces), known, 100).reading(AT))
+            if isinstance(expected, Reading):
+                assert found == expected
+            else:
+                assert isinstance(found, type)
+
+    def test_a_text_that_ends_anywhere_is_no_answer(self) -> None:
+        text = json.dumps(
+            {"status": "success", "data": {"result": [row(str(n), a=str(n) * 300, **POD) for n in range(5)]}},
+            separators=(",", ":"),
+        ).encode()
+        for end in range(len(text) - 1):
+            with pytest.raises(ValueError, match="line 1 column"):
+                read(iter([text[:end]]), KnownSeries(NAMES), 100)
+
+    def test_series_that_vanish_are_forgotten(self) -> None:
+        def text(first: int) -> bytes:
+            rows = [row("1", a=str(number), x="x" * 600, **POD) for number in range(first, first + 10)]
+            return json.dumps({"data": {"result": rows}}, separators=(",", ":")).encode()
+
+        known = KnownSeries(NAMES)
+        for number in range(100):
+            known.age(AT + number * KEPT_FOR / 2)
+            assert read(iter([text(number)]), known, 100).rows == 10
+            assert len(known) <= 14
+
+    def test_no_more_of_a_large_answer_is_kept_than_its_samples(self) -> None:
+        labels = {"__name__": "request_duration_seconds_bucket", "job": "models", "instance": "10.0.0.1:80"}
+        rows = (
+            json.dumps(row("12", le="0.5", path=str(n), **labels, **POD), separators=(",", ":")) for n in range(20_000)
+        )
+        text = ('{"status":"success","data":{"resultType":"vector","result":[' + ",".join(rows) + "]}}").encode()
+        known = KnownSeries(NAMES)
+        for _ in range(2):
+            tracemalloc.start()
+            vector = read((text[start : start + 65536] for start in range(0, len(text), 65536)), known, 30_000)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert vector.rows == 20_000
+        assert peak < 200 * 20_000 < len(text) * 1.2
 
 
 class TestMatrix:
@@ -231,7 +338,7 @@ class TestQuery:
             "query": "a" * 3000,
             "time": f"{AT.timestamp():.3f}",
             "timeout": "4000ms",
-            "limit": "50001",
+            "limit": "250001",
             "lookback_delta": "31.000",
         }
 
@@ -432,7 +539,7 @@ class TestRange:
                     await asked.query_range("a", AT, AT + 300 * STEP, STEP)
 
     async def test_more_rows_than_fit_at_any_length_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(prometheus, "MOST_ROWS", 1)
+        monkeypatch.setattr(prometheus, "MOST_SERIES", 1)
         with self._server() as server:
             async with asking(server.url) as asked:
                 with pytest.raises(QueryError, match="more than 1 rows: aggregate by namespace and pod"):
