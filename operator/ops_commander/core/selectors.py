@@ -1,7 +1,7 @@
 """Label selectors as Kubernetes has them in `kubectl -l`: read, and held against labels.
 
-Source: kubernetes.io/docs/concepts/overview/working-with-objects/labels, and apimachinery/pkg/labels. The operators
-`<` and `>`, which are not documented there, are refused.
+Source: kubernetes.io/docs/concepts/overview/working-with-objects/labels, and apimachinery/pkg/labels. Refused
+is what the API server takes and is not documented there: `<`, `>`, and an empty list of values.
 """
 
 from __future__ import annotations
