@@ -10,7 +10,7 @@ CLUSTER := $(PYTHON) -m hack.cluster
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 STAGES := lint types contracts generated unit integration e2e
 
-.PHONY: help setup demo demo-down test $(STAGES) bench bench-felt tools binaries cluster image lock format generate install-manifest
+.PHONY: help setup demo demo-down test $(STAGES) bench bench-churn bench-felt bench-shards tools binaries cluster image lock format generate install-manifest
 
 help: ## this text
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,9 +54,16 @@ integration: binaries ## tests with a real kube-apiserver, a real Prometheus and
 e2e: setup ## tests in the kind cluster; KEEP=1 keeps the cluster
 	@$(PYTHON) -m hack.stages --e2e $(if $(KEEP),--keep)
 
-bench: setup ## how fast and frugal the operator is; SIZES="1 10 100 200", PER_NAMESPACE, PROFILE=folder
-	@$(PYTHON) -m benchmarks $(if $(SIZES),--sizes "$(SIZES)") $(if $(PER_NAMESPACE),--per-namespace $(PER_NAMESPACE)) \
-		$(if $(PROFILE),--profile "$(PROFILE)")
+bench: setup ## speed and cost of the operator; SIZES="1 10 100 200", ONLY="steady all", PER_NAMESPACE, PROFILE=folder
+	@$(PYTHON) -m benchmarks $(if $(SIZES),--sizes "$(SIZES)") $(if $(ONLY),--only "$(ONLY)") \
+		$(if $(PER_NAMESPACE),--per-namespace $(PER_NAMESPACE)) $(if $(PROFILE),--profile "$(PROFILE)")
+
+bench-churn: setup ## memory while 1,000 rollouts come and go; POPULATION, TOTAL, MINUTES, SPEED
+	@$(PYTHON) -m benchmarks.churn $(if $(POPULATION),--population $(POPULATION)) $(if $(TOTAL),--total $(TOTAL)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(SPEED),--speed $(SPEED))
+
+bench-shards: setup ## two operators over SIZE rollouts, one of them killed: who writes what
+	@$(PYTHON) -m benchmarks.shards $(if $(SIZE),--size $(SIZE))
 
 bench-felt: setup ## what a user feels of a failing candidate, in kind; RUNS, SCRAPES="1 5 15", WEIGHTS="5 50", POLL, AT_ONCE, RESUME
 	@$(PYTHON) -m benchmarks.felt $(if $(RUNS),--runs $(RUNS)) $(if $(SCRAPES),--scrapes "$(SCRAPES)") \

@@ -66,6 +66,18 @@ class Commander:
                     pass
                 await asyncio.sleep(0.1)
 
+    async def reconciles(self, seconds: float = 600.0) -> float:
+        """When it first has: watched through its metrics, from now on."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    if (await self.metrics()).get("ops_commander_reconcile_duration_seconds_count"):
+                        return clock.now().timestamp()
+                except aiohttp.ClientError:  # it does not listen yet
+                    if not self.alive:
+                        raise
+                await asyncio.sleep(0.05)
+
     async def exposition(self) -> str:
         async with (
             aiohttp.ClientSession() as session,

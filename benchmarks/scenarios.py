@@ -289,6 +289,7 @@ class Bench(Stage):
         return random.sample(healthy, min(len(healthy), max(1, min(10, len(self.fleet.keys) // 10))))
 
     async def _beginning(self, since: float, at: float, chosen: list[Key], offset: int) -> Figures:
+        reconciling = asyncio.create_task(self.operator.reconciles())
         others = [key for key in self.fleet.keys if key not in set(chosen)]
         judged: dict[Key, float] = {}
 
@@ -304,7 +305,7 @@ class Bench(Stage):
         mine = [call for call in audit.calls(self.plane.audit_log, offset) if call.user == user and call.at >= since]
         return {
             "leading": _first(mine, since, verbs=("update", "create"), resource="leases"),
-            "first_reconcile": _first(mine, since, verbs=("list",), resource="pods"),
+            "first_reconcile": _between(since, await reconciling),
             "first_decision": _first(mine, since, verbs=("patch",), resource="modelrollouts/status"),
             "judged": spread(moment - since for moment in judged.values()),
             "weight_0": spread(_between(at, self.fleet.of(key).weight_zero_after(at)) for key in chosen),
