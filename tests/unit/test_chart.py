@@ -19,6 +19,8 @@ import yaml
 from hack.render import helm
 from ops_commander.adapters.prometheus_servers import PrometheusServers
 from ops_commander.api.schema import KINDS
+from ops_commander.core.names import SHARD
+from ops_commander.core.selectors import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "ops-commander"
@@ -54,6 +56,7 @@ EVERYTHING_ON = [
     *("extraObjects[0].apiVersion=v1", "extraObjects[0].kind=ConfigMap"),
     r"extraObjects[0].metadata.name=\{\{ .Release.Name \}\}-extra",
 ]
+SHARDS = "shards={blue,red}"
 
 
 def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -145,7 +148,7 @@ def default() -> list[Object]:
 
 
 def test_lint_is_clean() -> None:
-    for values in ([], EVERYTHING_ON, ["watchNamespaces={shop,search}"]):
+    for values in ([], EVERYTHING_ON, ["watchNamespaces={shop,search}"], [*EVERYTHING_ON, SHARDS]):
         run = run_helm("lint", "--strict", str(CHART), *(f"--set={value}" for value in values))
         assert run.returncode == 0, run.stdout + run.stderr
 
@@ -381,6 +384,108 @@ class TestPrometheusServers:
         PrometheusServers.of_file(tmp_path / "prometheus.yaml", timeout=timedelta(seconds=4)).close()
 
 
+def selects(selector: Object, labels: Object) -> bool:
+    found = selector.get("matchExpressions", [])
+    assert all(each["operator"] == "In" for each in found)
+    return selector["matchLabels"].items() <= labels.items() and all(
+        labels[each["key"]] in each["values"] for each in found
+    )
+
+
+@pytest.fixture(scope="module")
+def sharded() -> dict[str, list[Object]]:
+    """The objects of each shard, by the shard's name; those of the default one by \"\"."""
+    objects = template(*EVERYTHING_ON, SHARDS)
+    names = {"ops-commander": "", "ops-commander-blue": "blue", "ops-commander-red": "red"}
+    of_shards = [each for kind in ("Deployment", "PodDisruptionBudget", "Service") for each in of_kind(objects, kind)]
+    found: dict[str, list[Object]] = {name: [] for name in names.values()}
+    for each in of_shards:
+        found[names[each["metadata"]["name"].removesuffix("-metrics")]].append(each)
+    return found
+
+
+class TestShards:
+    def test_each_has_a_lease_of_its_own_which_it_may_hold(self, sharded: dict[str, list[Object]]) -> None:
+        leases = {shard: environment(objects)["OPS_COMMANDER_LEASE_NAME"] for shard, objects in sharded.items()}
+        assert leases == {"": "ops-commander", "blue": "ops-commander-blue", "red": "ops-commander-red"}
+        named_lease = template(SHARDS, "leaderElection.leaseName=other")
+        for objects, wanted in (
+            (template(SHARDS), set(leases.values())),
+            (named_lease, {"other", "other-blue", "other-red"}),
+        ):
+            assert {name for _, _, verb, name in grants(only(objects, "Role")) if verb == "update"} == wanted
+
+    @pytest.mark.parametrize("shard", [None, "blue", "red", "default", "no-such-shard", ""])
+    def test_whatever_a_rollout_is_labelled_one_of_them_serves_it(
+        self, sharded: dict[str, list[Object]], shard: str | None
+    ) -> None:
+        labels = {} if shard is None else {SHARD: shard}
+        asked = {name: environment(objects)["OPS_COMMANDER_SELECTOR"] for name, objects in sharded.items()}
+        serving = [name for name, text in asked.items() if parse(text).matches(labels)]
+        assert serving == [shard if shard in ("blue", "red") else ""]
+
+    def test_each_selects_its_own_pods_alone(self, sharded: dict[str, list[Object]]) -> None:
+        pods = {name: only(objects, "Deployment")["spec"]["template"] for name, objects in sharded.items()}
+        for name, objects in sharded.items():
+            spread = pods[name]["spec"]["topologySpreadConstraints"]
+            selectors = [
+                only(objects, "Deployment")["spec"]["selector"],
+                only(objects, "PodDisruptionBudget")["spec"]["selector"],
+                {"matchLabels": only(objects, "Service")["spec"]["selector"]},
+                *(each["labelSelector"] for each in spread),
+            ]
+            for selector in selectors:
+                assert [other for other, pod in pods.items() if selects(selector, pod["metadata"]["labels"])] == [name]
+
+    def test_what_is_for_all_of_them_finds_all_of_them(self, sharded: dict[str, list[Object]]) -> None:
+        objects = template(*EVERYTHING_ON, SHARDS)
+        policy, monitor = (only(objects, kind)["spec"] for kind in ("NetworkPolicy", "ServiceMonitor"))
+        test = only(objects, "Pod")
+        assert not selects(policy["podSelector"], test["metadata"]["labels"])
+        asked = test["spec"]["containers"][0]["command"]
+        for each in sharded.values():
+            pod, service = only(each, "Deployment")["spec"]["template"], only(each, "Service")["metadata"]
+            assert selects(policy["podSelector"], pod["metadata"]["labels"])
+            assert selects(monitor["selector"], service["labels"])
+            assert f"http://{service['name']}.{NAMESPACE}.svc:8080" in asked
+
+    def test_one_that_is_not_there_at_all_is_alerted_on(self, sharded: dict[str, list[Object]]) -> None:
+        groups = only(template(*EVERYTHING_ON, SHARDS), "PrometheusRule")["spec"]["groups"]
+        expressions = [rule["expr"] for rule in groups[1]["rules"]]
+        jobs = [only(objects, "Service")["metadata"]["name"] for objects in sharded.values()]
+        assert expressions == [
+            f'absent(ops_commander_is_leader{{namespace="{NAMESPACE}", job="{job}"}}) == 1' for job in jobs
+        ]
+        assert all(rule["labels"] == {"severity": "critical", "team": "ml"} for rule in groups[1]["rules"])
+
+    def test_a_shard_more_changes_no_selector_of_a_deployment_which_nobody_may_change(
+        self, default: list[Object], sharded: dict[str, list[Object]]
+    ) -> None:
+        before, after = only(default, "Deployment"), only(sharded[""], "Deployment")
+        assert before["spec"]["selector"] == after["spec"]["selector"]
+        assert before["metadata"]["name"] == after["metadata"]["name"]
+        assert "OPS_COMMANDER_SELECTOR" not in environment(default)
+
+    def test_shards_of_a_few_namespaces(self) -> None:
+        objects = template(SHARDS, "watchNamespaces={shop,search}", "votes.roles=false")
+        found = [environment([each]) for each in of_kind(objects, "Deployment")]
+        assert [each["OPS_COMMANDER_NAMESPACES"] for each in found] == ["shop,search"] * 3
+        assert len({each["OPS_COMMANDER_SELECTOR"] for each in found}) == 3
+        assert not of_kind(objects, "ClusterRole")
+
+    def test_shards_as_releases_side_by_side_share_no_object(self) -> None:
+        def names(release: str, namespaces: str) -> set[tuple[str, str, str]]:
+            objects = template("crds.enabled=false", f"watchNamespaces={namespaces}", release=release)
+            metadata = [(each["kind"], each["metadata"]) for each in objects]
+            return {(kind, each.get("namespace", ""), each["name"]) for kind, each in metadata}
+
+        assert not names("shard-a", "{shop}") & names("shard-b", "{search,bank}")
+
+    def test_a_name_that_makes_other_names_too_long_is_refused(self) -> None:
+        said = refusal(f"shards={{{'a' * 45}}}")
+        assert "expected a shorter name" in said and "more than 52 characters" in said
+
+
 class TestOptions:
     def test_a_single_replica_has_no_disruption_budget(self) -> None:
         assert not of_kind(template("replicas=1"), "PodDisruptionBudget")
@@ -476,6 +581,14 @@ class TestValues:
             *("pollInterval=5", "prometheus.url=prometheus:9090", "image.digest=latest", "watchNamespaces={*}"),
             *("replicas=two", "prometheus.scrapeInterval=15", "prometheus.config.url=http://a"),
             *("prometheus.config.servers[0].name=a", "prometheus.secretMounts={../a}"),
+            *(
+                "shards={Blue}",
+                "shards={a.b}",
+                "shards={-a}",
+                "shards={blue,blue}",
+                f"shards={{{'a' * 64}}}",
+                "shards=a",
+            ),
         ],
     )
     def test_what_the_schema_does_not_know_is_refused(self, value: str) -> None:

@@ -24,6 +24,51 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: controller
 {{- end }}
 
+{{/* Name of a shard's objects, from the list of the root and the shard; that of the default shard is "". */}}
+{{- define "ops-commander.shardName" -}}
+{{- $fullname := include "ops-commander.fullname" (first .) -}}
+{{- $name := join "-" (compact (list $fullname (last .))) -}}
+{{- if gt (len $name) 52 -}}
+{{- fail (printf "shards has %q: %q has more than 52 characters, expected a shorter name" (last .) $name) -}}
+{{- end -}}
+{{ $name }}
+{{- end }}
+
+{{/* Labels of a shard's pods. No other shard's selector matches them: a pod of two disruption budgets is never evicted. */}}
+{{- define "ops-commander.shardLabels" -}}
+{{- if last . -}}
+{{- include "ops-commander.selectorLabels" (first .) | fromYaml | merge (dict
+  "app.kubernetes.io/component" "shard" "ops-commander.dev/shard" (last .)) | toYaml -}}
+{{- else -}}
+{{- include "ops-commander.selectorLabels" (first .) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Selects the pods, or the Services, of all shards. */}}
+{{- define "ops-commander.allShards" -}}
+matchLabels:
+{{- if .Values.shards }}
+  {{- omit (include "ops-commander.selectorLabels" . | fromYaml) "app.kubernetes.io/component" | toYaml | nindent 2 }}
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values: [controller, shard]
+{{- else }}
+  {{- include "ops-commander.selectorLabels" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* What a shard serves. Each rollout is of one shard, whatever its label says: the default one has all the rest. */}}
+{{- define "ops-commander.shardSelector" -}}
+{{- with last . -}}
+ops-commander.dev/shard={{ . }}
+{{- else -}}
+{{- with (first .).Values.shards -}}
+ops-commander.dev/shard notin ({{ join "," . }})
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "ops-commander.labels" -}}
 {{- $labels := dict
   "app.kubernetes.io/name" (include "ops-commander.name" .)
@@ -52,7 +97,8 @@ app.kubernetes.io/component: controller
 {{- end }}
 
 {{- define "ops-commander.leaseName" -}}
-{{ default (include "ops-commander.fullname" .) .Values.leaderElection.leaseName }}
+{{- $lease := default (include "ops-commander.fullname" (first .)) (first .).Values.leaderElection.leaseName -}}
+{{ join "-" (compact (list $lease (last .))) }}
 {{- end }}
 
 {{/* The source of the volume with prometheus.yaml; empty where a URL is enough. */}}
