@@ -1,8 +1,8 @@
 """Memory over time: rollouts come, deploy a second version, complete or are reverted, and go. `make bench-churn`.
 
-Shorter by one factor (`--speed`): steps, bake, baseline window, holdAfter, and how long a rollout lives. More by the
-same factor: requests a second, so that a step sees as many as it would. Ticks come each second, and the drain is the
-second that it is at least. Not changed is what the operator does by itself, such as its full list every 300 s, its
+Shorter by one factor (`--speed`): steps, bake, baseline window, and how long a rollout lives. More by the same factor:
+requests a second, so that a step sees as many as it would. Ticks come each second, holdAfter is 15 s, and the drain is
+the second that it is at least. Not changed is what the operator does by itself, such as its full list every 300 s, its
 Lease, the 15 s between writes of values, deadlines and backoffs; nor the API server. Objects are real: with each life a
 rollout, its ReplicaSets, pods, Services and route are created and deleted.
 """
@@ -60,7 +60,7 @@ def shape(speed: float) -> Shape:
             {"canary": {"weight": 10, "minDuration": short("10m"), "maxDuration": short("1h")}},
             {"full": {"bake": short("5m"), "maxDuration": short("1h")}},
         ),
-        policy={"baselineWindow": short("1h"), "holdAfter": short("1m")},
+        policy={"baselineWindow": short("1h"), "holdAfter": "15s"},
         spec={"drain": "1s", "deletionPolicy": "DeleteAll"},
     )
 
@@ -104,7 +104,8 @@ class Churn:
         async with asyncio.TaskGroup() as group:
             sampling = group.create_task(self._sample())
             lives = [
-                group.create_task(self._life(self.began + number * pace)) for number in range(1, self.population + 1)
+                group.create_task(self._life(self.began + number * pace, whole=False))
+                for number in range(1, self.population + 1)
             ]
             for number in range(1, self.total + 1):
                 ends = self.began + (self.population + number) * pace
@@ -116,7 +117,7 @@ class Churn:
             await asyncio.gather(*lives[: self.total])
             sampling.cancel()
 
-    async def _life(self, ends: float) -> None:
+    async def _life(self, ends: float, *, whole: bool = True) -> None:
         """Until its time is over, whatever it is doing then."""
         self._numbers += 1
         key = (f"churn-{self._numbers % NAMESPACES}", f"model-{self._numbers:05}")
@@ -128,7 +129,7 @@ class Churn:
         if deploying.done():
             deploying.result()
         deploying.cancel()
-        self.ended[_end_of(self.fleet.of(key))] += 1
+        self.ended[_end_of(self.fleet.of(key)) if whole else "of the first ones, cut short"] += 1
         await self.fleet.delete(key)
 
     async def _deploy(self, key: Key, fate: str) -> None:
@@ -229,7 +230,7 @@ async def _measure(plane: ControlPlane, options: argparse.Namespace) -> Figures:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.churn", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--population", type=int, default=75, help="rollouts at any time")
+    parser.add_argument("--population", type=int, default=90, help="rollouts at any time")
     parser.add_argument("--total", type=int, default=1000, help="rollouts that go, and come anew")
     parser.add_argument("--minutes", type=float, default=18.0, help="length; times the speed it is what is simulated")
     parser.add_argument("--speed", type=float, default=20.0, help="factor by which durations are shortened")

@@ -187,6 +187,7 @@ class Measurement:
         await asyncio.sleep(max(0.0, killed + DOWN_SECONDS - now()))
         waited = sum(not fleet.of(key).weight_zero_after(killed) for key in chosen[A])
         back = (await self._start(A)).started
+        decides = await self.running[A].reconciles() - back
         after_fault = await self._reverted(chosen[A], killed)
         after_start = spread((fleet.of(key).weight_zero_after(back) or back) - back for key in chosen[A])
         return {
@@ -194,6 +195,7 @@ class Measurement:
             "rest_fault_to_weight_0": rest,
             "a_broken": len(chosen[A]),
             "a_waited": waited,
+            "a_start_to_first_reconcile": round(decides, 2),
             "a_fault_to_weight_0": after_fault,
             "a_start_to_weight_0": after_start,
         }
