@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from operator import attrgetter
+from functools import lru_cache
+from operator import add, attrgetter, sub
+from typing import NamedTuple
 
 from ops_commander.core.samples import PodSamples, Sample
 
@@ -15,21 +17,79 @@ LEAD_IN = timedelta(seconds=60)
 Moment = tuple[int, int]
 Span = tuple[float, float]
 
+_NAME = attrgetter("series")
 
-@dataclass(frozen=True, slots=True)
-class Increments:
+
+@lru_cache(maxsize=1024)
+def _shared(edges: tuple[float, ...]) -> tuple[float, ...]:
+    return edges
+
+
+class Buckets(Mapping[float, float]):
+    """Counts by upper edge of a classic histogram, cumulative. Most have the same edges, and hold the same tuple."""
+
+    __slots__ = ("counts", "edges")
+
+    def __init__(self, edges: tuple[float, ...] = (), counts: Iterable[float] = ()) -> None:
+        """The edges rise, and there is a count for each."""
+        self.edges = edges
+        self.counts = tuple(counts)
+
+    @classmethod
+    def of(cls, counts: Mapping[float, float]) -> Buckets:
+        if isinstance(counts, Buckets):
+            return counts
+        edges = _shared(tuple(sorted(counts)))
+        return cls(edges, [counts[edge] for edge in edges])
+
+    def __getitem__(self, edge: float) -> float:
+        try:
+            return self.counts[self.edges.index(edge)]
+        except ValueError:
+            raise KeyError(edge) from None
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.edges)
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def __hash__(self) -> int:
+        return hash((self.edges, self.counts))
+
+    def __repr__(self) -> str:
+        return f"Buckets({dict(self)!r})"
+
+    def plus(self, more: Buckets) -> Buckets:
+        if not more.edges:
+            return self
+        if self.edges is more.edges:
+            return Buckets(self.edges, map(add, self.counts, more.counts))
+        return Buckets.of({edge: self.get(edge, 0.0) + more.get(edge, 0.0) for edge in {**self, **more}})
+
+    def less(self, earlier: Buckets) -> Buckets:
+        if self.edges is earlier.edges:
+            return Buckets(self.edges, map(sub, self.counts, earlier.counts))
+        return Buckets.of({edge: self.get(edge, 0.0) - earlier.get(edge, 0.0) for edge in {**self, **earlier}})
+
+
+NO_BUCKETS = Buckets()
+_NO_SPANS: Mapping[Span, float] = {}
+_NO_MOMENTS: Mapping[Moment, float] = {}
+
+
+class Increments(NamedTuple):
     """What one query's counters of one arm have gained between two ticks."""
 
     value: float = 0.0
     """Of plain counters, all series together."""
-    buckets: Mapping[float, float] = field(default_factory=dict)
-    """By upper edge of a classic histogram, cumulative."""
-    spans: Mapping[Span, float] = field(default_factory=dict)
+    buckets: Buckets = NO_BUCKETS
+    spans: Mapping[Span, float] = _NO_SPANS
     """By lower and upper edge of a native histogram's buckets, each for itself."""
-    moments: Mapping[Moment, float] = field(default_factory=dict)
+    moments: Mapping[Moment, float] = _NO_MOMENTS
 
 
-@dataclass
+@dataclass(slots=True)
 class ArmCounters:
     """The counters of one arm's pods for the queries of one objective.
 
@@ -41,9 +101,10 @@ class ArmCounters:
     any_query: bool = False
     plain: bool = False
     """Whether all counters are added up, whatever labels they have: a bucket can be a counter like others."""
-    _last: dict[tuple[int, str, str], Sample] = field(default_factory=dict)
+    _last: dict[tuple[int, str], tuple[Sample, ...]] = field(default_factory=dict)
+    """By query and pod: the latest sample of each series, in the order of their names."""
     _seen: dict[str, datetime] = field(default_factory=dict)
-    _adrift: set[str] = field(default_factory=set)
+    _adrift: frozenset[str] = frozenset()
     """Pods that were there before the start and have not been seen since."""
     _started: bool = False
 
@@ -54,7 +115,7 @@ class ArmCounters:
     def start(self, at: datetime, readings: Sequence[PodSamples]) -> None:
         """From this tick on it counts; the tick itself is the origin."""
         present = self.pods(readings)
-        self._adrift = {pod for pod, seen in self._seen.items() if pod not in present and seen >= at - LEAD_IN}
+        self._adrift = frozenset(pod for pod, seen in self._seen.items() if pod not in present and seen >= at - LEAD_IN)
         self._last.clear()
         self._started = True
         for pod in present:
@@ -70,35 +131,57 @@ class ArmCounters:
         assert self._started
         for pod in self.pods(readings):
             if pod in self._adrift:
-                self._adrift.discard(pod)
+                self._adrift -= {pod}
                 self._take_over(pod, readings)
             self._seen[pod] = at
         return tuple(self._gained(number, samples) for number, samples in enumerate(readings))
 
     def _take_over(self, pod: str, readings: Sequence[PodSamples]) -> None:
         for number, samples in enumerate(readings):
-            for sample in samples.get(pod, ()):
-                self._last[(number, pod, sample.series)] = sample
+            if pod in samples:
+                known = {sample.series: sample for sample in self._last.get((number, pod), ())}
+                known |= {sample.series: sample for sample in samples[pod]}
+                self._last[number, pod] = _in_order(known.values())
 
     def _gained(self, number: int, samples: PodSamples) -> Increments:
         gains = _Gains(self.plain)
         for pod in sorted(samples):  # sums of fractions depend on the order
             if pod not in self._seen:
                 continue  # its requests are not counted, so neither are its errors
-            for sample in sorted(samples[pod], key=attrgetter("series")):
-                key = (number, pod, sample.series)
-                gains.add(self._last.get(key), sample)
-                self._last[key] = sample
-        return Increments(gains.value, gains.buckets, gains.spans, gains.moments)
+            before, now = self._last.get((number, pod), ()), samples[pod]
+            if list(map(_NAME, before)) == list(map(_NAME, now)):
+                for had, sample in zip(before, now, strict=True):
+                    gains.add(had, sample)
+                self._last[number, pod] = now
+            else:
+                self._last[number, pod] = gains.add_others(before, now)
+        return gains.increments()
 
 
-@dataclass
+def _in_order(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    return tuple(sorted(samples, key=_NAME))
+
+
+@dataclass(slots=True)
 class _Gains:
     plain: bool
     value: float = 0.0
     buckets: dict[float, float] = field(default_factory=dict)
     spans: dict[Span, float] = field(default_factory=dict)
     moments: dict[Moment, float] = field(default_factory=dict)
+
+    def increments(self) -> Increments:
+        if not (self.buckets or self.spans or self.moments):
+            return Increments(self.value)
+        return Increments(self.value, Buckets.of(self.buckets), self.spans, self.moments)
+
+    def add_others(self, before: Sequence[Sample], now: Sequence[Sample]) -> tuple[Sample, ...]:
+        """Where series have come or gone; the latest samples of all that there were."""
+        known = {sample.series: sample for sample in before}
+        for sample in _in_order(now):
+            self.add(known.get(sample.series), sample)
+            known[sample.series] = sample
+        return _in_order(known.values())
 
     def add(self, before: Sample | None, now: Sample) -> None:
         if now.buckets is not None and not self.plain:

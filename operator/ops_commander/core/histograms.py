@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 
-from ops_commander.core.counters import Span
+from ops_commander.core.counters import Buckets, Span
 
 NEAR = 1e-9
 """Relative distance in which two edges are the same."""
@@ -34,8 +37,8 @@ class Histogram:
         """Observations above an edge. What a bucket holds that the edge falls into counts as above."""
         if self.spans:
             return sum(count for _, high, count in self.spans if high > edge)
-        below = [count for known, count in zip(self.edges, self.counts, strict=True) if known <= edge]
-        return self.total - (below[-1] if below else 0.0)
+        below = bisect_right(self.edges, edge)
+        return self.total - (self.counts[below - 1] if below else 0.0)
 
     def edge_at_most(self, value: float) -> float | None:
         """The highest finite edge that is not above a value."""
@@ -58,11 +61,8 @@ def histogram(buckets: Mapping[float, float], spans: Mapping[Span, float], scale
     """
     if spans:
         return _native(spans, scale)
-    pairs = sorted(buckets.items())
-    counts: list[float] = []
-    for _, count in pairs:
-        counts.append(max(count, counts[-1]) if counts else count)
-    return Histogram(tuple(_scaled(edge, scale) for edge, _ in pairs), tuple(counts))
+    known = Buckets.of(buckets)
+    return Histogram(_scaled_edges(known.edges, scale), tuple(accumulate(known.counts, max)))
 
 
 def _native(spans: Mapping[Span, float], scale: float) -> Histogram:
@@ -77,3 +77,8 @@ def _native(spans: Mapping[Span, float], scale: float) -> Histogram:
 def _scaled(edge: float, scale: float) -> float:
     """Without the last digits, in which a product of binary fractions differs from the number that was meant."""
     return float(f"{edge * scale:.12g}")
+
+
+@lru_cache(maxsize=1024)
+def _scaled_edges(edges: tuple[float, ...], scale: float) -> tuple[float, ...]:
+    return tuple(_scaled(edge, scale) for edge in edges)

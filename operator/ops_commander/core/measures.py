@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ops_commander.api.policy import Compare, Objective
+from ops_commander.api.policy import Compare, Objective, Quantile
 from ops_commander.api.v1alpha1 import BaselineStatus
 from ops_commander.core.histograms import Histogram
 from ops_commander.core.statistics import correlation, difference, proportion, quantile
 from ops_commander.core.statistics.interval import Interval
+from ops_commander.core.statistics.mixture import Side
+from ops_commander.core.statistics.ratio import RatioEvidence
 from ops_commander.core.tally import Arm, Tally, drift_edges
 
 ALPHA = 0.05
@@ -22,8 +24,13 @@ DRIFT_PRIOR = 0.25
 
 NEVER = -math.inf
 
+LEAST_PROOF = math.log(2)
+"""No level of proof is as low as this ln E: no α is above ½."""
+
 Proof = tuple[float, float]
 """ln E for: the target is met; the limit is breached."""
+
+Test = Callable[..., float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,22 @@ def measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None
     return replace(late, meets=False, breaches=True, note=since)
 
 
+def interval(
+    objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA
+) -> Interval | None:
+    """The interval of `measured`, and nothing else of it."""
+    if tally.late is not None and _breached_late(objective, tally, baseline):
+        return measured(objective, tally, baseline, alpha).interval
+    dispersion = baseline.dispersion if baseline else 1.0
+    if objective.compare is Compare.ABSOLUTE and objective.ratio:
+        return _share_interval(objective, tally, alpha, dispersion)
+    if objective.ratio and objective.compare is Compare.RATIO:
+        return tally.ratio.interval(alpha, dispersion=dispersion) if tally.ratio else None
+    if objective.quantile and objective.compare is Compare.ABSOLUTE:
+        return _quantile_interval(objective.quantile, tally, alpha, dispersion)
+    return _measured(objective, tally, baseline, alpha).interval
+
+
 def _measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float) -> Measured:
     dispersion = baseline.dispersion if baseline else 1.0
     if objective.ratio:
@@ -115,16 +138,38 @@ def breached(objective: Objective, tally: Tally, baseline: BaselineStatus | None
 
 
 def _breach_proof(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> float | None:
-    """ln E for a breach, of the measures that have a test for it; None of the others."""
+    """ln E for a breach, of the measures that have a test for it; None of the others.
+
+    Where what is seen lies on the good side of the limit it is at most 0, and need not be worked out: 0 stands for it.
+    """
     dispersion = baseline.dispersion if baseline else 1.0
     if objective.compare is Compare.ABSOLUTE and (objective.ratio or objective.score):
         arm = tally.candidate
-        return _share_proof(objective, _events(objective, arm), arm.requests, dispersion)[1]
+        return _proof_beyond(
+            _share_tests(objective)[1], _events(objective, arm), arm.requests, objective.limit, dispersion
+        )
     if objective.ratio and objective.compare is Compare.RATIO:
-        return _ratio_proof(objective, tally, dispersion)[1]
+        evidence = tally.ratio
+        if evidence is None:
+            return NEVER
+        side = Side.ABOVE if objective.max is not None else Side.BELOW
+        if evidence.highest_log_e(objective.limit, side, dispersion=dispersion) < LEAST_PROOF:
+            return 0.0
+        return _ratio_tests(objective, evidence)[1](objective.limit, dispersion=dispersion)
     if objective.quantile and objective.compare is Compare.ABSOLUTE:
-        return _quantile_proof(objective, tally, dispersion)[1]
+        known = tally.candidate.histogram(objective.quantile.scale)
+        edge = _edges(objective, known)[1]
+        if edge is None:
+            return NEVER
+        test = _share_tests(objective)[1]
+        return _proof_beyond(test, known.above(edge), known.total, 1 - objective.quantile.q, dispersion)
     return None
+
+
+def _proof_beyond(test: Test, events: float, requests: float, p0: float, dispersion: float) -> float:
+    """ln E for a share beyond p0: where the observed one is not, no share beyond has a higher likelihood than p0."""
+    beyond = events > p0 * requests if test is proportion.log_e_above else events < p0 * requests
+    return _log_e(test, events, requests, p0, dispersion) if beyond else 0.0
 
 
 def _breached_late(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> bool:
@@ -152,9 +197,14 @@ def _share(objective: Objective, tally: Tally, alpha: float, dispersion: float) 
     arm = tally.candidate
     events, requests = _events(objective, arm), arm.requests
     proof = _share_proof(objective, events, requests, dispersion)
-    interval = proportion.interval(events, requests, alpha=alpha, dispersion=dispersion)
+    interval = _share_interval(objective, tally, alpha, dispersion)
     mine = value_of(objective, arm)
     return _decided(proof, Measured(mine, mine, value_of(objective, tally.stable), interval, False, False), alpha)
+
+
+def _share_interval(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Interval:
+    arm = tally.candidate
+    return proportion.interval(_events(objective, arm), arm.requests, alpha=alpha, dispersion=dispersion)
 
 
 def _decided(proof: Proof, known: Measured, alpha: float, *, breach_alpha: float | None = None) -> Measured:
@@ -171,13 +221,15 @@ def _events(objective: Objective, arm: Arm) -> float:
 
 
 def _share_proof(objective: Objective, events: float, requests: float, dispersion: float) -> Proof:
-    below, above = proportion.log_e_below, proportion.log_e_above
-    good, bad = (below, above) if objective.max is not None else (above, below)
+    good, bad = _share_tests(objective)
     kept = _log_e(good, events, requests, objective.target, dispersion)
     return kept, _log_e(bad, events, requests, objective.limit, dispersion)
 
 
-Test = Callable[..., float]
+def _share_tests(objective: Objective) -> tuple[Test, Test]:
+    """For the target being met, and for the limit being breached, by events that are bad (max) or good (min)."""
+    below, above = proportion.log_e_below, proportion.log_e_above
+    return (below, above) if objective.max is not None else (above, below)
 
 
 def _log_e(test: Test, events: float, requests: float, p0: float, dispersion: float) -> float:
@@ -207,10 +259,13 @@ def _ratio_proof(objective: Objective, tally: Tally, dispersion: float) -> Proof
     evidence = tally.ratio
     if evidence is None:
         return NEVER, NEVER
-    good, bad = evidence.log_e_below, evidence.log_e_above
-    if objective.max is None:
-        good, bad = bad, good
+    good, bad = _ratio_tests(objective, evidence)
     return good(objective.target, dispersion=dispersion), bad(objective.limit, dispersion=dispersion)
+
+
+def _ratio_tests(objective: Objective, evidence: RatioEvidence) -> tuple[Test, Test]:
+    below, above = evidence.log_e_below, evidence.log_e_above
+    return (below, above) if objective.max is not None else (above, below)
 
 
 def _difference(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
@@ -251,11 +306,18 @@ def _quantile(objective: Objective, tally: Tally, alpha: float, dispersion: floa
     mine, theirs = value_of(objective, tally.candidate), value_of(objective, tally.stable)
     if not known.total:
         return Measured(None, mine, theirs, None, False, False)
-    interval = quantile.interval(known.edges, known.counts, measure.q, alpha=alpha, dispersion=dispersion)
+    interval = _quantile_interval(measure, tally, alpha, dispersion)
     target, limit = _edges(objective, known)
     note = _edges_note(objective, target, limit)
     known_so_far = Measured(mine, mine, theirs, interval, False, False, note, is_blunt=target is None)
     return _decided(_quantile_proof(objective, tally, dispersion), known_so_far, alpha)
+
+
+def _quantile_interval(measure: Quantile, tally: Tally, alpha: float, dispersion: float) -> Interval | None:
+    known = tally.candidate.histogram(measure.scale)
+    if not known.total:
+        return None
+    return quantile.interval(known.edges, known.counts, measure.q, alpha=alpha, dispersion=dispersion)
 
 
 def _edges(objective: Objective, known: Histogram) -> tuple[float | None, float | None]:
@@ -270,9 +332,7 @@ def _quantile_proof(objective: Objective, tally: Tally, dispersion: float) -> Pr
     assert measure is not None
     known = tally.candidate.histogram(measure.scale)
     target, limit = _edges(objective, known)
-    good, bad = proportion.log_e_below, proportion.log_e_above
-    if objective.max is None:
-        good, bad = bad, good
+    good, bad = _share_tests(objective)
 
     def proof(test: Test, edge: float | None) -> float:
         return NEVER if edge is None else _log_e(test, known.above(edge), known.total, 1 - measure.q, dispersion)
@@ -306,7 +366,7 @@ def _drift(
         return quantile.difference_interval(*arms, measure.q, alpha=level, dispersion=dispersion)
 
     known = Measured(mine - theirs, mine, theirs, difference_at(alpha), *within(objective, difference_at(alpha / 2)))
-    edges = drift_edges(objective, tally, baseline.edge if baseline else None)
+    edges = drift_edges(objective, tally.candidate, tally.stable, baseline.edge if baseline else None)
     if edges is None or tally.ratio is None or tally.ratio_for_breach is None:
         note = "no bucket edges that fit: only the difference of quantiles is judged"
         return replace(known, note=note, is_blunt=True)

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from ops_commander.api.policy import Compare, Objective
-from ops_commander.core.counters import Increments, Moment, Span
+from ops_commander.core.counters import NO_BUCKETS, Buckets, Increments, Moment, Span
 from ops_commander.core.histograms import Histogram, histogram
 from ops_commander.core.statistics.interval import Interval
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import RatioEvidence
 
-Key = TypeVar("Key", float, Span, Moment)
+Key = TypeVar("Key", Span, Moment)
 
 CAP_OVER_TARGET = 1.5
 """Rates above this multiple of the target count as this much: it makes a pass no easier and the interval narrower."""
@@ -29,7 +29,7 @@ class Arm:
 
     values: tuple[float, ...] = ()
     """By query, in the objective's order."""
-    buckets: Mapping[float, float] = field(default_factory=dict)
+    buckets: Buckets = NO_BUCKETS
     spans: Mapping[Span, float] = field(default_factory=dict)
     moments: Mapping[Moment, float] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ class Arm:
         new = more.values or (0.0,) * len(old)
         return Arm(
             tuple(value + gained for value, gained in zip(old, new, strict=True)),
-            _added(self.buckets, more.buckets),
+            self.buckets.plus(more.buckets),
             _added(self.spans, more.spans),
             _added(self.moments, more.moments),
         )
@@ -56,7 +56,7 @@ class Arm:
         old = earlier.values or (0.0,) * len(self.values)
         return Arm(
             tuple(value - before for value, before in zip(self.values, old, strict=True)),
-            _added(self.buckets, earlier.buckets, -1),
+            self.buckets.less(earlier.buckets),
             _added(self.spans, earlier.spans, -1),
             _added(self.moments, earlier.moments, -1),
         )
@@ -75,7 +75,7 @@ class Arm:
         if self.moments:
             return self.moments.get((0, 0), 0.0)
         if self.buckets or self.spans:
-            return max((0.0, *self.buckets.values())) + sum(self.spans.values())
+            return max((0.0, *self.buckets.counts)) + sum(self.spans.values())
         if len(self.values) == PAIR_QUERIES:
             return sum(self.values)
         return self.values[-1] if self.values else 0.0
@@ -159,12 +159,11 @@ def rate_cap(objective: Objective) -> float:
     return max(objective.limit, objective.target) * CAP_OVER_TARGET
 
 
-def drift_edges(objective: Objective, tally: Tally, edge: float | None) -> DriftEdges | None:
+def drift_edges(objective: Objective, candidate: Arm, stable: Arm, edge: float | None) -> DriftEdges | None:
     """Where drift is measured, by the edges that the stable version's histogram has."""
     if objective.quantile is None or objective.compare is not Compare.DIFFERENCE or edge is None:
         return None
     if objective.max is None:
         return None
     scale = objective.quantile.scale
-    stable, candidate = tally.stable.histogram(scale), tally.candidate.histogram(scale)
-    return DriftEdges.of(stable, candidate, edge, objective.max, objective.limit)
+    return DriftEdges.of(stable.histogram(scale), candidate.histogram(scale), edge, objective.max, objective.limit)

@@ -26,7 +26,7 @@ LATE_TICKS = 60
 """After so many ticks a second, short memory begins anew."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """Counts the ticks of one objective in one step."""
 
@@ -79,24 +79,43 @@ class Trial:
     def _count(self, at: datetime, mine: tuple[Increments, ...], theirs: tuple[Increments, ...]) -> None:
         old = self.tally
         gained, other = Arm.of(mine), Arm.of(theirs)
-        candidate, stable = old.candidate.joined(gained), old.stable.joined(other)
         self._waiting += gained.requests
         split = old.split
         if theirs:
             split = (split[0] + self._waiting, split[1] + other.requests)
             self._waiting = 0.0
+        more = self._more(old, at, gained, other)
         tally = replace(
             old,
-            last=at,
-            ticks=old.ticks + 1,
-            candidate=candidate,
-            stable=stable,
+            **more,
             split=split,
-            recent=(*old.recent, candidate)[-RECENT_TICKS - 1 :],
+            recent=(*old.recent, more["candidate"])[-RECENT_TICKS - 1 :],
+            **self._late(old, at, gained, other),
+            **self._rate(old, at, gained.requests),
         )
-        tally = self._with_ratio(tally, gained, other)
-        tally = replace(tally, **self._late(old, at, gained, other))
-        self.tally = self._held_together(self._with_rate(tally, at, gained.requests))
+        self.tally = self._held_together(tally)
+
+    def _more(self, old: Tally, at: datetime, mine: Arm, theirs: Arm) -> dict[str, Any]:
+        """What one tick more changes in a stretch of ticks."""
+        candidate, stable = old.candidate.joined(mine), old.stable.joined(theirs)
+        counted = {"last": at, "ticks": old.ticks + 1, "candidate": candidate, "stable": stable}
+        objective = self.objective
+        if objective.ratio and objective.compare is Compare.RATIO:
+            evidence = old.ratio or RatioEvidence.empty()
+            return {**counted, "ratio": evidence.add(mine.bad, mine.requests, theirs.bad, theirs.requests)}
+        edges = drift_edges(objective, candidate, stable, self.baseline.edge if self.baseline else None)
+        if edges is None or objective.quantile is None:
+            return counted
+        scale = objective.quantile.scale
+        fast, slow = theirs.histogram(scale), mine.histogram(scale)
+        for_pass = old.ratio or RatioEvidence.empty()
+        for_breach = old.ratio_for_breach or RatioEvidence.empty()
+        behind = fast.above(edges.stable)
+        return {
+            **counted,
+            "ratio": for_pass.add(slow.above(edges.for_pass), slow.total, behind, fast.total),
+            "ratio_for_breach": for_breach.add(slow.above(edges.for_breach), slow.total, behind, fast.total),
+        }
 
     def _late(self, old: Tally, at: datetime, mine: Arm, theirs: Arm) -> dict[str, Any]:
         """The short memory with one more tick; the first stretch is the step's own memory."""
@@ -105,53 +124,28 @@ class Trial:
             late, beginnings = Tally(first=old.last), beginnings + 1
         if late is None:
             return {}
-        later = replace(
-            late,
-            last=at,
-            ticks=late.ticks + 1,
-            candidate=late.candidate.joined(mine),
-            stable=late.stable.joined(theirs),
-        )
-        return {"late": self._with_ratio(later, mine, theirs), "beginnings": beginnings}
+        return {"late": replace(late, **self._more(late, at, mine, theirs)), "beginnings": beginnings}
 
     def _held_together(self, tally: Tally) -> Tally:
         """Intervals that exclude each other: the value moved, and no single one is behind all ticks."""
         if tally.ticks % RECENT_TICKS or tally.contradicted or self.objective.rate:
             return tally
-        interval = measures.measured(self.objective, tally, self.baseline).interval
+        interval = measures.interval(self.objective, tally, self.baseline)
         if interval is None:
             return tally
         common = interval if tally.common is None else tally.common.intersect(interval)
         return replace(tally, common=common, contradicted=common is None)
 
-    def _with_ratio(self, tally: Tally, mine: Arm, theirs: Arm) -> Tally:
-        objective = self.objective
-        if objective.ratio and objective.compare is Compare.RATIO:
-            evidence = tally.ratio or RatioEvidence.empty()
-            added = evidence.add(mine.bad, mine.requests, theirs.bad, theirs.requests)
-            return replace(tally, ratio=added)
-        edges = drift_edges(objective, tally, self.baseline.edge if self.baseline else None)
-        if edges is None or objective.quantile is None:
-            return tally
-        scale = objective.quantile.scale
-        fast, slow = theirs.histogram(scale), mine.histogram(scale)
-        for_pass = tally.ratio or RatioEvidence.empty()
-        for_breach = tally.ratio_for_breach or RatioEvidence.empty()
-        behind = fast.above(edges.stable)
-        passed = for_pass.add(slow.above(edges.for_pass), slow.total, behind, fast.total)
-        breached = for_breach.add(slow.above(edges.for_breach), slow.total, behind, fast.total)
-        return replace(tally, ratio=passed, ratio_for_breach=breached)
-
-    def _with_rate(self, tally: Tally, at: datetime, requests: float) -> Tally:
+    def _rate(self, old: Tally, at: datetime, requests: float) -> dict[str, Any]:
         rate = self.objective.rate
         if rate is None:
-            return tally
-        started, counted = self._window or (tally.first or at, 0.0)
+            return {}
+        started, counted = self._window or (old.first or at, 0.0)
         counted += requests
         elapsed = at - started
         if elapsed < max(rate.window, timedelta(seconds=1)):
             self._window = (started, counted)
-            return tally
+            return {}
         self._window = (at, 0.0)
-        evidence = tally.rate or RateEvidence.empty(rate_cap(self.objective))
-        return replace(tally, rate=evidence.add(counted / elapsed.total_seconds()))
+        evidence = old.rate or RateEvidence.empty(rate_cap(self.objective))
+        return {"rate": evidence.add(counted / elapsed.total_seconds())}

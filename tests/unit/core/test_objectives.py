@@ -26,6 +26,7 @@ from ops_commander.api.policy import (
 )
 from ops_commander.api.v1alpha1 import BaselineStatus, ObjectiveStatus, Role, Trend, Verdict
 from ops_commander.core import objectives, presets
+from ops_commander.core.counters import Buckets
 from ops_commander.core.objectives import Bench
 from ops_commander.core.snapshot import Evidence
 from ops_commander.core.statistics.rate import RateEvidence
@@ -54,7 +55,7 @@ def share(bad: float, total: float) -> Arm:
 
 
 def p95_of(*counts: float, edges: tuple[float, ...] = EDGES) -> Arm:
-    return Arm((0.0,), dict(zip(edges, map(float, counts), strict=True)))
+    return Arm((0.0,), Buckets.of(dict(zip(edges, map(float, counts), strict=True))))
 
 
 def tally(mine: Arm, theirs: Arm = EMPTY, **fields: Any) -> Tally:

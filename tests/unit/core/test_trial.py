@@ -24,6 +24,7 @@ from ops_commander.api.policy import (
 )
 from ops_commander.api.v1alpha1 import BaselineStatus
 from ops_commander.core import measures
+from ops_commander.core.counters import Buckets
 from ops_commander.core.histograms import Histogram
 from ops_commander.core.question import Question
 from ops_commander.core.samples import PodSamples, Sample
@@ -417,8 +418,8 @@ def test_the_same_ticks_give_the_same_tally(rows: list[tuple[int, int, int, int]
 
 
 def test_what_an_arm_gained_since_is_what_was_added() -> None:
-    one = Arm((1.0, 5.0), {0.1: 2.0}, {(0.0, 0.1): 1.0}, {(0, 0): 3.0})
-    both = Arm((4.0, 9.0), {0.1: 3.0, INF: 5.0}, {(0.0, 0.1): 4.0}, {(0, 0): 4.0})
+    one = Arm((1.0, 5.0), Buckets.of({0.1: 2.0}), {(0.0, 0.1): 1.0}, {(0, 0): 3.0})
+    both = Arm((4.0, 9.0), Buckets.of({0.1: 3.0, INF: 5.0}), {(0.0, 0.1): 4.0}, {(0, 0): 4.0})
 
-    assert both.since(one) == Arm((3.0, 4.0), {0.1: 1.0, INF: 5.0}, {(0.0, 0.1): 3.0}, {(0, 0): 1.0})
+    assert both.since(one) == Arm((3.0, 4.0), Buckets.of({0.1: 1.0, INF: 5.0}), {(0.0, 0.1): 3.0}, {(0, 0): 1.0})
     assert both.since(Arm()) == both

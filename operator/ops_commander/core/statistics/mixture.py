@@ -28,11 +28,23 @@ def log_e(grid: Array, log_likelihoods: Array, value: float, side: Side, scale: 
         grid: parameters, rising and evenly spaced, shape (G,); at least one of them on each side of the value.
         log_likelihoods: on the grid, shape (…, G); the result has shape (…).
     """
-    below = int(np.searchsorted(grid, value))
-    above = int(np.searchsorted(grid, value, side="right"))
-    within = {Side.ABOVE: slice(above, None), Side.BELOW: slice(below), Side.BOTH: slice(None)}[side]
+    within = _within(grid, value, side)
     mixed = log_marginal(grid[within], log_likelihoods[..., within], scale)
     return mixed - interpolate(log_likelihoods, position(grid, value))
+
+
+def largest(grid: Array, log_likelihoods: Array, value: float, side: Side) -> float:
+    """The highest log-likelihood on that side of a value, less that of the value itself: ln E is never above it."""
+    most = log_likelihoods[..., _within(grid, value, side)].max()
+    return float(most - interpolate(log_likelihoods, position(grid, value)))
+
+
+def _within(grid: Array, value: float, side: Side) -> slice:
+    if side is Side.BOTH:
+        return slice(None)
+    if side is Side.ABOVE:
+        return slice(int(np.searchsorted(grid, value, side="right")), None)
+    return slice(int(np.searchsorted(grid, value)))
 
 
 def log_marginal(grid: Array, log_likelihoods: Array, scale: float) -> Array:

@@ -67,8 +67,10 @@ class RatioEvidence:
             events, exposure = checks.count(f"x_{arm}", x), checks.count(f"n_{arm}", n)
             if events and not exposure:
                 raise ValueError(f"x_{arm} is {x!r}, expected 0 as there is no exposure n_{arm}")
-        total = self.log_likelihoods + log_likelihood(LOG_RATIOS, x_c, n_c, x_b, n_b)
-        total.flags.writeable = False
+        total = self.log_likelihoods
+        if x_c or x_b:  # exposure without events says nothing
+            total = total + log_likelihood(LOG_RATIOS, x_c, n_c, x_b, n_b)
+            total.flags.writeable = False
         return RatioEvidence(self.x_c + x_c, self.n_c + n_c, self.x_b + x_b, self.n_b + n_b, total)
 
     def log_e(self, ratio: float, *, prior_scale: float = 1.0, dispersion: float = 1.0) -> float:
@@ -82,6 +84,12 @@ class RatioEvidence:
     def log_e_below(self, ratio: float, *, prior_scale: float = 1.0, dispersion: float = 1.0) -> float:
         """ln E against "r was never below the ratio"; it grows when the candidate is better."""
         return self._log_e(ratio, Side.BELOW, prior_scale, dispersion)
+
+    def highest_log_e(self, ratio: float, side: Side, *, dispersion: float = 1.0) -> float:
+        """What `log_e_above` or `log_e_below` is not above, whatever the prior: a mean is at most the largest."""
+        log_ratio = _log_ratio(ratio)
+        most = mixture.largest(LOG_RATIOS, self.log_likelihoods, log_ratio, side)
+        return most / checks.at_least_one(dispersion)
 
     def interval(self, alpha: float = 0.05, *, prior_scale: float = 1.0, dispersion: float = 1.0) -> Interval:
         """Ratios that the evidence leaves possible: 0 or inf is an end that lies outside the grid."""
@@ -112,12 +120,17 @@ class RatioEvidence:
         return math.exp(LOG_RATIOS[best] + steps * (LOG_RATIOS[1] - LOG_RATIOS[0]))
 
     def _log_e(self, ratio: float, side: Side, prior_scale: float, dispersion: float) -> float:
-        log_ratio = math.log(checks.positive("ratio", ratio))
-        if not LOG_RATIOS[1] <= log_ratio <= LOG_RATIOS[-2]:
-            least, most = math.exp(LOG_RATIOS[1]), math.exp(LOG_RATIOS[-2])
-            raise ValueError(f"ratio is {ratio!r}, expected a number from {least:.4g} to {most:.4g}")
+        log_ratio = _log_ratio(ratio)
         values = self.log_likelihoods / checks.at_least_one(dispersion)
         return float(mixture.log_e(LOG_RATIOS, values, log_ratio, side, _scale(prior_scale)))
+
+
+def _log_ratio(ratio: float) -> float:
+    log_ratio = math.log(checks.positive("ratio", ratio))
+    if not LOG_RATIOS[1] <= log_ratio <= LOG_RATIOS[-2]:
+        least, most = math.exp(LOG_RATIOS[1]), math.exp(LOG_RATIOS[-2])
+        raise ValueError(f"ratio is {ratio!r}, expected a number from {least:.4g} to {most:.4g}")
+    return log_ratio
 
 
 def _scale(prior_scale: float) -> float:
