@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -14,6 +15,14 @@ from ops_commander.core.names import FIELD_MANAGER
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+PAGE: Final = 250
+"""Objects of a list that are held as JSON at the same time."""
+WATCH_FOR: Final = 300
+"""Seconds after which the API server ends a watch, and another one goes on from there."""
+QUIET_FOR: Final = 90.0
+"""Seconds without a byte after which a watch counts as broken: bookmarks come about once a minute."""
 
 
 class ApiError(Exception):
@@ -37,11 +46,15 @@ class Invalid(ApiError):
     """The object is refused as it is; asking again changes nothing."""
 
 
+class Expired(ApiError):
+    """A watch cannot go on from there: list anew."""
+
+
 class ConfigurationError(Exception):
     """There are no credentials to reach a cluster with."""
 
 
-_KINDS = {404: NotFound, 409: Conflict, 400: Invalid, 403: Invalid, 422: Invalid}
+_KINDS = {404: NotFound, 409: Conflict, 410: Expired, 400: Invalid, 403: Invalid, 422: Invalid}
 
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
@@ -88,6 +101,26 @@ def current_namespace(kubeconfig: str | None) -> str:
     return str(active["context"].get("namespace") or "default")
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, and the resource version of the whole."""
+
+    items: list[dict[str, Any]]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """ADDED, MODIFIED, DELETED or BOOKMARK, and the object; of a bookmark only its resource version."""
+
+    type: str
+    item: dict[str, Any]
+
+    @property
+    def version(self) -> str:
+        return str(self.item["metadata"]["resourceVersion"])
+
+
 class KubernetesApi:
     """Requests by kind; every call has a deadline. Use as an async context manager."""
 
@@ -129,6 +162,36 @@ class KubernetesApi:
         answer = await self._request("GET", _path(kind, namespace), query=query)
         items: list[dict[str, Any]] = answer.get("items") or []
         return items
+
+    async def pages(
+        self, kind: str, namespace: str | None, labels: str = "", *, names_only: bool = False
+    ) -> AsyncIterator[Page]:
+        """All objects of a kind, one page after the other. Raises Expired where it took too long."""
+        query = {"limit": str(PAGE), **({"labelSelector": labels} if labels else {})}
+        accept = NAMES_ONLY if names_only else "application/json"
+        while True:
+            answer = await self._request("GET", _path(kind, namespace), query=query, accept=accept)
+            metadata = answer.get("metadata") or {}
+            yield Page(answer.get("items") or [], str(metadata.get("resourceVersion") or ""))
+            if not metadata.get("continue"):
+                return
+            query["continue"] = metadata["continue"]
+
+    async def watch(self, kind: str, namespace: str | None, labels: str, version: str) -> AsyncIterator[WatchEvent]:
+        """Changes after a resource version, until the server ends the watch. Raises Expired, or ApiError."""
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_FOR)}
+        query |= {"resourceVersion": version, **({"labelSelector": labels} if labels else {})}
+        path = _path(kind, namespace)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=QUIET_FOR)
+        try:
+            response = await self._send("GET", path, query=query, accept="application/json", timeout=timeout)
+            async with response.response as stream:
+                if stream.status >= 400:
+                    raise _refused(stream.status, stream.reason, await stream.read())
+                async for line in _lines(stream.content):
+                    yield _watch_event(line)
+        except _UNREACHED as error:
+            raise _unreached("watch", path, error) from error
 
     async def create(
         self, kind: str, namespace: str | None, body: Mapping[str, Any], *, dry_run: bool = False
@@ -178,15 +241,14 @@ class KubernetesApi:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> dict[str, Any]:
         status, reason, data = await self._exchange(
-            method, path, query=query, body=body, content_type=content_type, accept="application/json"
+            method, path, query=query, body=body, content_type=content_type, accept=accept
         )
-        content = _content(status, data)
         if status >= 400:
-            message = content.get("message") or reason or "no message"
-            raise _KINDS.get(status, ApiError)(status, message)
-        return content
+            raise _refused(status, reason, data)
+        return _content(status, data)
 
     async def _exchange(
         self,
@@ -199,18 +261,65 @@ class KubernetesApi:
         content_type: str = "application/json",
     ) -> tuple[int, str, bytes]:
         """Status, reason and body of an answer. Raises ApiError where there was none."""
-        headers = {"Accept": accept, "Content-Type": content_type}
-        pairs = list((query or {}).items())
         try:
-            request = await self._client.param_serialize(
-                method, f"/{path}", query_params=pairs, header_params=headers, body=body, auth_settings=["BearerToken"]
+            response = await self._send(
+                method, path, query=query, body=body, content_type=content_type, accept=accept, timeout=self._timeout
             )
-            response = await self._client.call_api(*request, _request_timeout=self._timeout)
             await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError, config.ConfigException) as error:
-            raise ApiError(0, f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+        except _UNREACHED as error:
+            raise _unreached(method, path, error) from error
         data = response.data or b""
         return response.status, response.reason or "", data if isinstance(data, bytes) else str(data).encode()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: str,
+        timeout: aiohttp.ClientTimeout,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> Any:
+        headers = {"Accept": accept, "Content-Type": content_type}
+        pairs = list((query or {}).items())
+        request = await self._client.param_serialize(
+            method, f"/{path}", query_params=pairs, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
+        return await self._client.call_api(*request, _request_timeout=timeout)
+
+
+_UNREACHED = (TimeoutError, aiohttp.ClientError, OSError, config.ConfigException)
+
+
+def _unreached(method: str, path: str, error: BaseException) -> ApiError:
+    return ApiError(0, f"{method} {path}: {type(error).__name__} {error}".rstrip())
+
+
+def _refused(status: int, reason: str | None, data: bytes) -> ApiError:
+    message = _content(status, data).get("message") or reason or "no message"
+    return _KINDS.get(status, ApiError)(status, message)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length: the stream's own reader has a limit. What a broken stream ends with is no line."""
+    rest = bytearray()
+    async for chunk in content.iter_any():
+        rest += chunk
+        *whole, last = rest.split(b"\n") if b"\n" in chunk else (rest,)
+        rest = last
+        for line in whole:
+            if line:
+                yield bytes(line)
+
+
+def _watch_event(line: bytes) -> WatchEvent:
+    found = json.loads(line)
+    if found["type"] == "ERROR":
+        code, message = found["object"].get("code") or 0, found["object"].get("message") or "no message"
+        raise _KINDS.get(code, ApiError)(code, message)
+    return WatchEvent(found["type"], found["object"])
 
 
 def _content(status: int, data: bytes | str) -> dict[str, Any]:

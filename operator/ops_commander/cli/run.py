@@ -27,6 +27,7 @@ _HELP = {
     "selector": "label selector of the ModelRollouts and ActionPlans to serve; empty: all",
     "lease-name": "Lease for leader election; processes with another --selector need another one",
     "lease-namespace": "namespace of the Lease",
+    "lease-duration": "seconds for which a leader that was killed keeps the others out, at least 2s",
     "identity": "name of this process in the Lease and in Events",
     "http-port": "port of /healthz, /readyz and /metrics",
     "poll-interval": "pace of asking Prometheus",
@@ -54,9 +55,10 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
     for name in ("http_port", "workers"):
         if name in values:
             values[name] = _number(name, str(values[name]))
-    for name in ("poll_interval", "query_timeout", "scrape_interval"):
+    for name in ("poll_interval", "query_timeout", "scrape_interval", "lease_duration"):
         if name in values:
             values[name] = _duration(name, str(values[name]))
+    _whole_seconds(values.get("lease_duration", timedelta(seconds=2)))
     if "namespaces" in values:
         values["namespaces"] = tuple(part.strip() for part in str(values["namespaces"]).split(",") if part.strip())
     if "selector" in values:
@@ -70,6 +72,13 @@ def _one_of_prometheus(values: Mapping[str, object]) -> None:
         raise ValueError("--prometheus-url is not set: expected the URL of a Prometheus server, or --prometheus-config")
     if url and config:
         raise ValueError(f"--prometheus-config is {config!r}: expected it or --prometheus-url, not both")
+
+
+def _whole_seconds(lease: object) -> None:
+    """A Lease has no other durations."""
+    assert isinstance(lease, timedelta)
+    if lease < timedelta(seconds=2) or lease % timedelta(seconds=1):
+        raise ValueError(f"--lease-duration is {lease.total_seconds():g}s: expected whole seconds, at least 2s")
 
 
 def _selector(text: str) -> Selector:

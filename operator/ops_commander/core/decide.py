@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops_commander.api.v1alpha1 import ModelRolloutStatus
+from ops_commander.api.v1alpha1 import ModelRolloutStatus, StepState
 from ops_commander.core import consensus, evidence_kept, names, story
 from ops_commander.core.changes import LOOK_AGAIN, Change, Occurrence
 from ops_commander.core.desired import Action, SetFinalizers, actions_for, removal_actions, with_traffic
 from ops_commander.core.journal import with_transition
 from ops_commander.core.noted import noted
+from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.rules import RULES
-from ops_commander.core.situation import Situation
+from ops_commander.core.situation import PROMOTING, Situation
 from ops_commander.core.snapshot import Snapshot
+
+_GIVES_TRAFFIC = PROMOTING | {StepState.LAUNCHING}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,21 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
         actions=tuple(actions),
         occurrences=(*seen, *cast, *change.occurrences, *lost),
         requeue_at=_requeue_at(situation, change, bool(urgent or actions)),
+    )
+
+
+def adds_traffic(before: ModelRolloutStatus, after: ModelRolloutStatus) -> bool:
+    """Whether a decision sends more requests to new pods than before: it must not rest on anything outdated."""
+    state = after.step.state if after.step else None
+    if state in _GIVES_TRAFFIC and (before.step is None or before.step.state is not state):
+        return True
+    if after.traffic is None:
+        return False
+    old, new = Split.of(before.traffic) if before.traffic else ALL_STABLE, Split.of(after.traffic)
+    return (
+        new.candidate_weight > old.candidate_weight
+        or new.mirror_percent > old.mirror_percent
+        or new.compare_percent > old.compare_percent
     )
 
 

@@ -23,7 +23,9 @@ from ops_commander.core.situation import PROMOTING, Situation
 
 CANNOT_STEER_AFTER = timedelta(seconds=5)
 REFRESH_EVERY = timedelta(seconds=15)
-"""Observed values alone are written no more often than this."""
+"""Observed values alone are written no more often than this,"""
+REFRESH_GROWTH = 1.5
+"""and only once there is so much more evidence than they rest on: a thousand rollouts in progress write little."""
 
 _NUMBERS = ("observed", "candidate", "stable", "samples", "interval", "trend", "first_tick", "last_tick")
 
@@ -91,8 +93,15 @@ def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, now: datetim
         return False
     if _without_numbers(old) != _without_numbers(new):
         return True
-    read = [row.last_tick for row in old.objectives if row.last_tick]
-    return not read or now >= max(read) + REFRESH_EVERY
+    return any(_has_grown(row, now) for row in old.objectives if row.last_tick)
+
+
+def _has_grown(row: ObjectiveStatus, now: datetime) -> bool:
+    """Whether there is much more evidence by now than a row that was written rests on."""
+    if row.last_tick is None or row.first_tick is None:
+        return True
+    grown = (now - row.first_tick) >= REFRESH_GROWTH * (row.last_tick - row.first_tick)
+    return grown and now >= row.last_tick + REFRESH_EVERY
 
 
 def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:

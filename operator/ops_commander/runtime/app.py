@@ -22,6 +22,8 @@ from ops_commander.adapters.mlflow import MLflow
 from ops_commander.adapters.mlflow_artifacts import MLflowArtifacts
 from ops_commander.adapters.mlflow_evidence import MLflowEvidence
 from ops_commander.adapters.prometheus_servers import PrometheusServers
+from ops_commander.adapters.reflector import Reflector
+from ops_commander.adapters.surroundings import LABELS, Change, KnownObjects
 from ops_commander.core.snapshot import Installation
 from ops_commander.runtime import clock, endpoints, handlers, metrics
 from ops_commander.runtime.events import EventPoster
@@ -34,7 +36,7 @@ from ops_commander.runtime.observer import Observer
 from ops_commander.runtime.plan_service import PlanService
 from ops_commander.runtime.poller import Poller
 from ops_commander.runtime.reconciler import Reconciler
-from ops_commander.runtime.served import Served
+from ops_commander.runtime.rollouts import Rollouts
 from ops_commander.runtime.settings import Settings
 from ops_commander.runtime.verifications import FileVerifier, Verifications
 from ops_commander.runtime.verifier import Verifier
@@ -44,7 +46,8 @@ log = logging.getLogger(__name__)
 
 RELIST_EVERY = 300.0
 REACH_AGAIN = 2.0
-REQUIRED = ("ModelRollout", "RolloutPolicy", "Vote", "ActionPlan", "HTTPRoute")
+REQUIRED = ("ModelRollout", "Vote", "ActionPlan", *LABELS)
+REQUESTS_AT_ONCE = 32
 
 
 class PartEnded(Exception):
@@ -65,8 +68,14 @@ class Operator:
 
     def __post_init__(self) -> None:
         self.queue = WorkQueue()
-        self.rollouts = Served(self.settings.selector)
-        self.cluster = Cluster(self.api)
+        self.rollouts = Rollouts(self.settings.selector)
+        known = KnownObjects(self._surroundings_changed)
+        self.reflectors = [
+            Reflector(self.api, known, kind, namespace, self._heard)
+            for namespace in self.settings.watched_namespaces
+            for kind in LABELS
+        ]
+        self.cluster = Cluster(self.api, known)
         self.book = EvidenceBook(interval=self.settings.poll_interval, since=clock.now())
         self.history = History(self.settings.poll_interval)
         self.events = EventPoster(self.api, self.settings.identity, clock.now)
@@ -90,11 +99,12 @@ class Operator:
             self.settings.lease_name,
             self.settings.identity,
             clock.now,
+            self.settings.lease_duration,
         )
         self.reconciler = Reconciler(
             self.cluster, self.observer, self.events, self.queue, clock.now, self.election.holds, self.rollouts
         )
-        self.poller = Poller(self.prometheus, self.book, self.history, clock.now, self._wake)
+        self.poller = Poller(self.prometheus, self.book, self.history, clock.now, self._wake_for_evidence)
         self.plans = PlanService(
             self.settings, self.api, self.prometheus, self.artifacts, self.events, self.election.holds
         )
@@ -115,9 +125,19 @@ class Operator:
     def _verifier(self) -> FileVerifier | None:
         return Verifier() if self.settings.mlflow_url else None
 
+    def _heard(self) -> None:
+        metrics.last_watch_event.set(clock.now().timestamp())
+
+    def _surroundings_changed(self, change: Change) -> None:
+        for key in self.rollouts.concerned(change):
+            self.queue.add(key)
+
     def _wake(self, key: Key) -> None:
-        """Evidence goes before routine: a revert must not queue behind it."""
         self.queue.add(key, urgent=True)
+
+    def _wake_for_evidence(self, key: Key) -> None:
+        """A revert must not queue behind routine."""
+        self.queue.add(key, urgent=self.book.is_breached(key))
 
     async def run(self) -> None:
         """Until cancelled, or until a part ends."""
@@ -125,7 +145,8 @@ class Operator:
         await _require_resources(self.api, self.settings)
         parts: list[tuple[str, Coroutine[Any, Any, None]]] = [
             ("watches", self._watch()),
-            ("election", self.election.run()),
+            ("reflectors", self._reflect()),
+            ("election", self._elect()),
             ("workers", self._work_while_leading()),
             ("events", self.events.run()),
         ]
@@ -142,7 +163,7 @@ class Operator:
             await runner.cleanup()
 
     async def _watch(self) -> None:
-        registry = handlers.registry(self.rollouts, self.queue.add, lambda: clock.now().timestamp())
+        registry = handlers.registry(self.rollouts, self.queue.add, self._heard)
         handlers.watch_plans(registry, self.plans.served, self.plans.queue.add)
         handlers.log_in(registry, self.configuration)
         settings = self.settings
@@ -151,11 +172,21 @@ class Operator:
             registry, settings.namespaces, settings.identity, self.watching, selector=settings.selector.text
         )
 
+    async def _reflect(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for reflector in self.reflectors:
+                group.create_task(reflector.run())
+
+    async def _elect(self) -> None:
+        """Only who knows what surrounds the rollouts may come to lead."""
+        for reflector in self.reflectors:
+            await reflector.synced.wait()
+        await self.election.run()
+
     async def _work_while_leading(self) -> None:
         """Standbys watch and queue; only the leader takes keys off."""
-        metrics.is_leader.set(0)
+        metrics.is_leader.set_function(self.election.holds)
         await self.election.leading.wait()
-        metrics.is_leader.set(1)
         self.book.since = clock.now()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.poller.run())
@@ -165,16 +196,15 @@ class Operator:
                 group.create_task(self.reconciler.work())
 
     async def _relist(self) -> None:
-        """Fill the queue from a full list: deletions and changes that a watch has missed come to light."""
+        """Hold what is known against a full list: deletions and changes that a watch has missed come to light."""
         while True:
-            namespaces: tuple[str | None, ...] = self.settings.namespaces or (None,)
-            for namespace in namespaces:
+            for namespace in self.settings.watched_namespaces:
                 try:
-                    found = await self.cluster.rollouts(namespace, self.settings.selector.text)
+                    listed = await self.cluster.rollout_versions(namespace, self.settings.selector.text)
                 except ApiError as error:
                     log.warning("rollouts not listed, again in %.0fs: %s", RELIST_EVERY, error)
                     continue
-                for key in (*found, *self.rollouts.forgotten(namespace, found)):
+                for key in self.rollouts.differing(namespace, listed):
                     self.queue.add(key)
             await asyncio.sleep(RELIST_EVERY)
 
@@ -183,7 +213,10 @@ class Operator:
         return None
 
     def _unready(self) -> str | None:
-        return None if self.watching.is_set() else "the watches have not started yet"
+        if not self.watching.is_set():
+            return "the watches have not started yet"
+        waited_for = [reflector.kind for reflector in self.reflectors if not reflector.synced.is_set()]
+        return f"not listed yet: {', '.join(waited_for)}" if waited_for else None
 
 
 @asynccontextmanager
@@ -194,7 +227,8 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     mlflow = MLflow(settings.mlflow_url) if settings.mlflow_url else None
     artifacts = MLflowArtifacts(settings.mlflow_url) if settings.mlflow_url else None
     evidence = MLflowEvidence(settings.mlflow_url) if settings.mlflow_url else None
-    async with KubernetesApi(configuration) as api:
+    watches = len(LABELS) * len(settings.watched_namespaces)
+    async with KubernetesApi(configuration, connections=REQUESTS_AT_ONCE + watches) as api:
         try:
             yield Operator(settings, configuration, api, prometheus, mlflow, artifacts, evidence)
         finally:
@@ -214,11 +248,10 @@ def _servers(settings: Settings) -> PrometheusServers:
 
 async def _require_resources(api: KubernetesApi, settings: Settings) -> None:
     """Fail clearly where a CRD is missing or may not be read; wait where the API server is away."""
-    namespace = settings.namespaces[0] if settings.namespaces else None
     for kind in REQUIRED:
         while True:
             try:
-                await api.list(kind, namespace, limit=1)
+                await api.list(kind, settings.watched_namespaces[0], limit=1)
                 break
             except NotFound as error:
                 raise PartEnded(f"the cluster has no {kind}: install its CRD first") from error

@@ -28,6 +28,12 @@ MOST_PENDING = 120
 """Ticks that wait for the history before them; older ones are read as history themselves."""
 
 
+LOOK_SHARE = 20
+"""A rollout is looked at again when a twentieth more ticks have been counted: a pass is noticed that much later,"""
+LOOK_WITHIN = timedelta(seconds=60)
+"""and never later than this. A breach is looked for at each tick."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Ticks that a rollout's trials have missed."""
@@ -38,7 +44,7 @@ class Gap:
     end: datetime
 
 
-@dataclass
+@dataclass(slots=True)
 class _Followed:
     """A trial and where it stands in the sequence of ticks."""
 
@@ -50,6 +56,11 @@ class _Followed:
     pending: dict[datetime, dict[str, Arms]] = field(default_factory=dict)
     error: str | None = None
     """Why the latest tick could not be counted: counters that make no sense. It concerns this trial alone."""
+    queries: tuple[str, ...] = field(init=False)
+    """The objective's, which puts them together each time."""
+
+    def __post_init__(self) -> None:
+        self.queries = self.trial.objective.queries
 
     def next_tick(self, interval: timedelta) -> datetime:
         return self.begins if self.at is None else self.at + interval
@@ -70,10 +81,10 @@ class _Followed:
 
     def _is_complete(self, at: datetime) -> bool:
         answers = self.pending.get(at, {})
-        return bool(answers) and all(query in answers for query in self.trial.objective.queries)
+        return bool(answers) and all(query in answers for query in self.queries)
 
     def hand_on(self, at: datetime, answers: Mapping[str, Arms]) -> None:
-        arms = [answers[query] for query in self.trial.objective.queries]
+        arms = [answers[query] for query in self.queries]
         try:
             self.trial.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
         except ValueError as error:
@@ -81,7 +92,8 @@ class _Followed:
         else:
             self.error = None
         self.at = at
-        self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
+        if self.pending:
+            self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
 
     def missing_until(self, interval: timedelta) -> datetime | None:
         """The last tick before the latest one that waits completely, if what follows next is missing; else None."""
@@ -95,6 +107,18 @@ class _Followed:
 class _Case:
     question: Question
     trials: dict[str, _Followed]
+    looked_at: datetime | None = None
+    """The tick for which the rollout was last woken."""
+    breached: bool = False
+
+    def is_due(self, at: datetime, interval: timedelta) -> bool:
+        """Whether a tick that all objectives have is worth a look at the rollout."""
+        if any(followed.at != at for followed in self.trials.values()):
+            return False
+        if self.looked_at is None or any(followed.trial.fresh_at != at for followed in self.trials.values()):
+            return True
+        pace = (self.looked_at - self.question.origin(interval)) / LOOK_SHARE
+        return at - self.looked_at >= min(max(pace, interval), LOOK_WITHIN)
 
 
 @dataclass
@@ -154,7 +178,7 @@ class EvidenceBook:
         return wanted
 
     def answered(self, server: str, query: str, reading: Reading, keys: Collection[Key]) -> tuple[list[Key], bool]:
-        """Hand a tick on. Rollouts to look at now: all their objectives have it, or one shows a breach.
+        """Hand a tick on. Rollouts to look at now: one of their objectives shows a breach, or there is much news.
 
         Also whether the answer before was an error.
         """
@@ -168,10 +192,19 @@ class EvidenceBook:
         arms = reading.of(case.question.candidate), reading.of(case.question.stable)
         breach = False
         for followed in case.trials.values():
-            if query in followed.trial.objective.queries:
+            if query in followed.queries:
                 followed.keep(reading.at, query, arms)
                 breach = (followed.drain(self.interval) and _shows_breach(followed)) or breach
-        return breach or all(followed.at == reading.at for followed in case.trials.values())
+        case.breached = breach
+        if not breach and not case.is_due(reading.at, self.interval):
+            return False
+        case.looked_at = reading.at
+        return True
+
+    def is_breached(self, key: Key) -> bool:
+        """Whether the latest answer has shown a breach."""
+        case = self._cases.get(key)
+        return case is not None and case.breached
 
     def failed(self, server: str, query: str, error: str) -> bool:
         """Trials stand still; whether this is the first error since an answer."""
@@ -210,7 +243,7 @@ class EvidenceBook:
         if case is None or not case.question.is_about_the_split_of(gap.question):
             return False
         for followed in case.trials.values():
-            queries = followed.trial.objective.queries
+            queries = followed.queries
             if not all(query in history for query in queries):
                 continue
             for together in zip(*(history[query] for query in queries), strict=True):
@@ -232,7 +265,7 @@ class EvidenceBook:
 
     def _evidence(self, key: Key, followed: _Followed) -> Evidence:
         trial, source = followed.trial, self._sources[key]
-        errors = [self._errors[source, query] for query in trial.objective.queries if (source, query) in self._errors]
+        errors = [self._errors[source, query] for query in followed.queries if (source, query) in self._errors]
         if followed.error:
             errors.append(followed.error)
         if key in self._unread:

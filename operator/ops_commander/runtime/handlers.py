@@ -1,7 +1,7 @@
-"""The only room that knows kopf: watches put keys on the queue, and do nothing else.
+"""The only room that knows kopf: it watches what users make, keeps rollouts known, and puts keys on the queue.
 
-kopf drops deletions that fall into a gap of a watch, so the queue is also filled by a full relist now and
-then; and the reconciler reads every object fresh.
+kopf drops deletions that fall into a gap of a watch, so what is known is held against a full list now and then. The
+many objects around rollouts are followed by `adapters/reflector.py` (docs/adr/0016).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kubernetes.aio import client
 from ops_commander.api.v1alpha1 import GROUP, VERSION
 from ops_commander.core.names import ROLLOUT_LABEL
 from ops_commander.core.plans.naming import BY_PLAN
-from ops_commander.runtime import metrics
+from ops_commander.runtime.rollouts import Rollouts
 from ops_commander.runtime.served import Served
 from ops_commander.runtime.workqueue import Key
 
@@ -53,9 +53,8 @@ def settings(selector: str = "") -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.scanning.disabled = True
     chosen.watching.reconnect_backoff = 0.5
-    chosen.watching.chunk_size = 500
-    for kind in ("replicasets", "services", "jobs"):
-        chosen.watching.label_selectors[kind] = ROLLOUT_LABEL  # at the server: the cluster has many more of them
+    chosen.watching.chunk_size = 50  # whole rollouts that wait in memory for their handler
+    chosen.watching.label_selectors["jobs"] = ROLLOUT_LABEL  # at the server: the cluster has many more of them
     if selector:  # an object that comes to match, or no longer does, comes as one that was added or deleted
         chosen.watching.label_selectors[GROUP, "modelrollouts"] = selector
         chosen.watching.label_selectors[GROUP, "actionplans"] = selector
@@ -69,38 +68,32 @@ def settings(selector: str = "") -> kopf.OperatorSettings:
     return chosen
 
 
-def registry(rollouts: Served, enqueue: Callable[[Key], None], clock: Callable[[], float]) -> kopf.OperatorRegistry:
-    """Watches of everything that may change a decision."""
+def registry(rollouts: Rollouts, enqueue: Callable[[Key], None], heard: Callable[[], None]) -> kopf.OperatorRegistry:
+    """Watches of what users make: it may change a decision."""
     watched = kopf.OperatorRegistry()
 
     @kopf.on.event(GROUP, VERSION, "modelrollouts", registry=watched)
-    async def rollout_changed(type: str, namespace: str | None, name: str, **_: Any) -> None:
-        metrics.last_watch_event.set(clock())
+    async def rollout_changed(event: kopf.RawEvent, namespace: str | None, name: str, **_: Any) -> None:
+        heard()
         key = (namespace or "", name)
-        rollouts.discard(key) if type == "DELETED" else rollouts.add(key)
-        enqueue(key)
+        if event["type"] == "DELETED":
+            rollouts.discard(key, int(event["object"]["metadata"]["resourceVersion"]))
+            enqueue(key)
+        elif rollouts.take(cast(Mapping[str, Any], event["object"])):  # not the echo of our own write
+            enqueue(key)
 
-    @kopf.on.event("apps", "v1", "replicasets", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
-    @kopf.on.event("", "v1", "services", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
     @kopf.on.event("batch", "v1", "jobs", labels={ROLLOUT_LABEL: kopf.PRESENT}, registry=watched)
-    async def object_changed(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        metrics.last_watch_event.set(clock())
+    async def job_changed(namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
+        heard()
         key = (namespace or "", labels[ROLLOUT_LABEL])
         if key in rollouts:
             enqueue(key)
 
     @kopf.on.event(GROUP, VERSION, "votes", registry=watched)
     async def vote_cast(namespace: str | None, spec: Mapping[str, Any], **_: Any) -> None:
-        metrics.last_watch_event.set(clock())
+        heard()
         key = (namespace or "", str(spec.get("rollout")))
         if key in rollouts:
-            enqueue(key)
-
-    @kopf.on.event(GROUP, VERSION, "rolloutpolicies", registry=watched)
-    @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", registry=watched)
-    async def reference_changed(namespace: str | None, **_: Any) -> None:
-        metrics.last_watch_event.set(clock())
-        for key in rollouts.of(namespace or ""):
             enqueue(key)
 
     return watched

@@ -1,4 +1,4 @@
-"""Observe: everything around one rollout, read fresh and frozen into a snapshot."""
+"""Observe: everything around one rollout, frozen into a snapshot."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import ValidationError
-
-from ops_commander.adapters.cluster import Cluster, Surroundings, Wanted
+from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, Invalid
 from ops_commander.adapters.mlflow import RunUnreadable
 from ops_commander.adapters.prometheus import QueryError
+from ops_commander.adapters.surroundings import Surroundings, Wanted
 from ops_commander.api.fields import parse_time
-from ops_commander.api.policy import DEFAULT_POLICY, RolloutPolicy, RolloutPolicySpec
 from ops_commander.api.v1alpha1 import ModelRollout
-from ops_commander.core import acceptance, candidate_tests, comparers, manifests, names, presets, promql
+from ops_commander.core import acceptance, candidate_tests, comparers, manifests, names, promql
 from ops_commander.core.question import owner_of_revision, question_of
 from ops_commander.core.snapshot import Baseline, Check, Installation, JobView, RunRecord, Snapshot
 from ops_commander.runtime import ballots
@@ -26,6 +24,7 @@ from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.evidence_writer import EvidenceWriter
 from ops_commander.runtime.history import History, MetricSource
 from ops_commander.runtime.job_logs import JobLogs
+from ops_commander.runtime.policies import Policies
 from ops_commander.runtime.verifications import Verifications
 from ops_commander.runtime.workqueue import Key
 
@@ -85,21 +84,24 @@ class Observer:
     test_logs: JobLogs
     installation: Installation
     writer: EvidenceWriter | None = None
+    _policies: Policies = field(default_factory=Policies)
     _checked: dict[tuple[str, str], _Remembered] = field(default_factory=dict)
     _baselines: dict[tuple[str, str], _Read[Baseline]] = field(default_factory=dict)
     _runs: dict[RunKey, _Read[RunRecord]] = field(default_factory=dict)
     _reading: dict[RunKey, asyncio.Task[None]] = field(default_factory=dict)
 
-    async def snapshot(self, body: Mapping[str, Any]) -> Snapshot:
-        """Raises ValidationError for a spec that the models refuse, ApiError where something cannot be read."""
+    async def snapshot(self, body: Mapping[str, Any], *, anew: bool = False) -> Snapshot:
+        """On what the watches have told of its surroundings, or on what is read `anew`.
+
+        Raises ValidationError for a spec that the models refuse, ApiError where something cannot be read."""
         rollout = ModelRollout.model_validate(body)
         metadata = rollout.metadata
         key: Key = (metadata["namespace"], metadata["name"])
         spec = rollout.spec
-        around = await self.cluster.surroundings(*key, _wanted(rollout))
+        around = await self.cluster.surroundings(*key, _wanted(rollout), anew=anew)
         source = self.sources.server_for(key[0])
         labels = source.labels if source else promql.DEFAULT_LABELS
-        policy, problem = _policy_of(rollout, around, labels)
+        policy, problem = self._policies.of(rollout, around, labels)
         snapshot = Snapshot(
             name=key[1],
             namespace=key[0],
@@ -270,31 +272,6 @@ def _wanted(rollout: ModelRollout) -> Wanted:
     )
 
 
-def _policy_of(
-    rollout: ModelRollout, around: Surroundings, labels: promql.PodLabels
-) -> tuple[RolloutPolicySpec | None, str | None]:
-    reference = rollout.spec.policy_ref
-    if reference is None:
-        return presets.resolved(DEFAULT_POLICY), None
-    if around.policy is None:
-        expected = "expected a RolloutPolicy of that name in this namespace"
-        return None, f"spec.policyRef.name is {reference.name!r}: {expected}"
-    try:
-        policy = RolloutPolicy.model_validate(around.policy).spec
-    except ValidationError as error:
-        return None, f"RolloutPolicy {reference.name}: {describe(error)}"
-    problem = acceptance.query_problem(policy, labels)
-    return (None, f"RolloutPolicy {reference.name}: {problem}") if problem else (presets.resolved(policy), None)
-
-
 def _forget_some(remembered: dict[Any, Any]) -> None:
     if len(remembered) > MOST_REMEMBERED:
         remembered.clear()
-
-
-def describe(error: ValidationError) -> str:
-    """Field, value and expectation of each thing that is wrong."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'])} is {item.get('input')!r:.80}: {item['msg']}"
-        for item in error.errors(include_url=False)
-    )

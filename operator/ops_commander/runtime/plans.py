@@ -20,8 +20,8 @@ from ops_commander.core.plans.decide import PlanDecision, action_under_way, deci
 from ops_commander.core.plans.observed import Effect, EnsureRun, FinishRun, Moment, PlanView, RunState, Store
 from ops_commander.runtime import logs, metrics
 from ops_commander.runtime.events import EventPoster, Subject
-from ops_commander.runtime.observer import describe
 from ops_commander.runtime.plan_observer import PlanObserver
+from ops_commander.runtime.policies import describe
 from ops_commander.runtime.served import Served
 from ops_commander.runtime.workqueue import Key, WorkQueue
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -15,14 +15,15 @@ from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.conditions import ConditionType, merge_conditions
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
-from ops_commander.core.decide import Decision, decide
+from ops_commander.core.decide import Decision, adds_traffic, decide
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.names import FINALIZER
 from ops_commander.core.snapshot import Snapshot
 from ops_commander.runtime import logs, metrics
 from ops_commander.runtime.events import EventPoster, Subject
-from ops_commander.runtime.observer import Observer, describe
-from ops_commander.runtime.served import Served
+from ops_commander.runtime.observer import Observer
+from ops_commander.runtime.policies import describe
+from ops_commander.runtime.rollouts import Rollouts
 from ops_commander.runtime.workqueue import Key, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Reconciler:
-    """Brings one rollout one step further, and says when to look again."""
+    """Brings one rollout one step further, and says when to look again.
+
+    It decides on what the watches have told. What gives a candidate traffic is decided on what was read anew, and so
+    is everything after a write that was refused.
+    """
 
     cluster: Cluster
     observer: Observer
@@ -38,7 +43,9 @@ class Reconciler:
     queue: WorkQueue
     clock: Callable[[], datetime]
     may_act: Callable[[], bool]
-    rollouts: Served
+    rollouts: Rollouts
+    _distrusted: set[Key] = field(default_factory=set)
+    """What is known of these may be outdated."""
 
     async def work(self) -> None:
         """One worker: keys from the queue until cancelled. A failure is retried with backoff, never lost."""
@@ -50,8 +57,10 @@ class Reconciler:
                     await self.reconcile(key)
                 self.queue.succeeded(key)
             except Conflict:
+                self._distrusted.add(key)
                 self.queue.add_after(key, 0.05)
             except ApiError as error:
+                self._distrusted.add(key)
                 metrics.reconcile_errors.labels("api").inc()
                 log.warning("not reconciled, again in %.1fs: %s", self.queue.retry(key), error)
             except Exception:
@@ -62,19 +71,12 @@ class Reconciler:
 
     async def reconcile(self, key: Key) -> None:
         logs.about(namespace=key[0], rollout=key[1])
-        # 1. observe
-        body = await self.cluster.rollout(*key)
-        if not self.rollouts.read(key, body) or body is None:
-            self._let_go(key, body)
+        # 1. observe and 2. decide
+        found = await self._decided(key, anew=key in self._distrusted)
+        self._distrusted.discard(key)
+        if found is None:
             return
-        try:
-            snapshot = await self.observer.snapshot(body)
-        except ValidationError as error:
-            await self._refuse(key, body, error)
-            return
-        # 2. decide
-        now = self.clock()
-        decision = decide(snapshot, now)
+        snapshot, decision, now = found
         deployment = (decision.status or snapshot.status).deployment
         logs.about(namespace=key[0], rollout=key[1], deployment_id=deployment.id if deployment else "")
         # 3. act and 4. report
@@ -82,6 +84,25 @@ class Reconciler:
         # 5. requeue
         if decision.requeue_at is not None:
             self.queue.add_after(key, (decision.requeue_at - now).total_seconds())
+
+    async def _decided(self, key: Key, *, anew: bool) -> tuple[Snapshot, Decision, datetime] | None:
+        """None where there is nothing to decide: the rollout is gone, another's, or its spec cannot be read."""
+        body = None if anew else self.rollouts.body(key)
+        if body is None:
+            body, anew = await self.cluster.rollout(*key), True
+        if not self.rollouts.read(key, body) or body is None:
+            self._let_go(key, body)
+            return None
+        try:
+            snapshot = await self.observer.snapshot(body, anew=anew)
+        except ValidationError as error:
+            await self._refuse(key, body, error)
+            return None
+        now = self.clock()
+        decision = decide(snapshot, now)
+        if not anew and _needs_proof(snapshot, decision):
+            return await self._decided(key, anew=True)
+        return snapshot, decision, now
 
     def _let_go(self, key: Key, body: Mapping[str, Any] | None) -> None:
         """Gone, or relabelled: whoever's it is now goes on from status, so that nothing has to be handed over."""
@@ -112,7 +133,7 @@ class Reconciler:
     async def _commit(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         if decision.status is not None:
             self._fence(key)
-            await self.cluster.commit(*key, snapshot.resource_version, decision.status)
+            self.rollouts.take(await self.cluster.commit(*key, snapshot.resource_version, decision.status))
 
     async def _carry_out(self, key: Key, snapshot: Snapshot, actions: tuple[Action, ...]) -> None:
         """All of them in order. One that is refused keeps no other from being done: a revert has several ways."""
@@ -184,7 +205,17 @@ class Reconciler:
         }
         refused = known.model_copy(update=changes)
         if refused != known:
-            await self.cluster.commit(*key, metadata["resourceVersion"], refused)
+            self.rollouts.take(await self.cluster.commit(*key, metadata["resourceVersion"], refused))
+
+
+def _needs_proof(snapshot: Snapshot, decision: Decision) -> bool:
+    """Whether what it rests on must be read anew: more traffic, or acts that no commit of status guards.
+
+    A rollout that was relabelled while its watch was broken is still known here: its new owner's work is no drift.
+    """
+    if decision.status is None:
+        return bool(decision.urgent or decision.actions)
+    return adds_traffic(snapshot.status, decision.status)
 
 
 def named(action: Action) -> str:

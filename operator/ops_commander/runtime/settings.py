@@ -31,6 +31,8 @@ class Settings:
     """Of the ModelRollouts and ActionPlans to serve; other processes, with another Lease each, serve the others."""
     lease_name: str = "ops-commander"
     lease_namespace: str = "default"
+    lease_duration: timedelta = timedelta(seconds=4)
+    """How long a leader that was killed keeps the others out; longer where the API server is often slow."""
     identity: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(4)}")
     http_port: int = 8080
     poll_interval: timedelta = timedelta(seconds=5)
@@ -39,6 +41,11 @@ class Settings:
     log_level: str = "info"
     log_format: str = "json"
     kubeconfig: str = ""
+
+    @property
+    def watched_namespaces(self) -> tuple[str | None, ...]:
+        """One None where all are."""
+        return self.namespaces or (None,)
 
     @property
     def stale_after(self) -> timedelta:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from ops_commander.adapters.cluster import Cluster, Surroundings
+from ops_commander.adapters.cluster import Cluster
+from ops_commander.adapters.surroundings import Surroundings
 from ops_commander.adapters.mlflow import RunUnreadable
 from ops_commander.adapters.prometheus import QueryError
 from ops_commander.api.v1alpha1 import (
@@ -40,7 +41,7 @@ STABLE = "1f2e3d"
 POLICY = {
     "apiVersion": "ops-commander.dev/v1alpha1",
     "kind": "RolloutPolicy",
-    "metadata": {"name": "strict"},
+    "metadata": {"name": "strict", "namespace": "shop", "resourceVersion": "1"},
     "spec": {
         "verification": "Optional",
         "objectives": [
@@ -79,7 +80,7 @@ class Objects:
     def __init__(self) -> None:
         self.dry_runs = 0
 
-    async def surroundings(self, *_: object) -> Surroundings:
+    async def surroundings(self, *_: object, **__: object) -> Surroundings:
         return Surroundings({}, None, None, None, False, POLICY)
 
     async def dry_run(self, _: Any) -> None:
