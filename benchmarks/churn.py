@@ -1,7 +1,7 @@
 """Memory over time: rollouts come, deploy a second version, complete or are reverted, and go. `make bench-churn`.
 
 Shorter by one factor (`--speed`): steps, bake, baseline window, and how long a rollout lives. More by the same factor:
-requests a second, so that a step sees as many as it would. Ticks come each second, holdAfter is 15 s, and the drain is
+requests a second, so that a step sees as many as it would. Ticks come every 2 s, holdAfter is 15 s, and the drain is
 the second that it is at least. Not changed is what the operator does by itself, such as its full list every 300 s, its
 Lease, the 15 s between writes of values, deadlines and backoffs; nor the API server. Objects are real: with each life a
 rollout, its ReplicaSets, pods, Services and route are created and deleted.
@@ -19,6 +19,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from statistics import linear_regression, median
 from typing import Any
+
+import aiohttp
 
 from benchmarks import controlplane, machine, report
 from benchmarks.commander import Commander
@@ -213,11 +215,16 @@ async def _measure(plane: ControlPlane, options: argparse.Namespace) -> Figures:
         churn = Churn(stage, operator, options.population, options.total, seconds, options.speed)
         pids = {"operator": operator.pid, "harness": os.getpid(), **plane.pids}
         before = {what: machine.usage(pid) for what, pid in pids.items()}
-        await churn.run()
+        failed = ""
+        try:
+            await churn.run()
+        except* (TimeoutError, RuntimeError, aiohttp.ClientError) as error:  # what was sampled is kept
+            failed = "; ".join(map(str, error.exceptions))
         cores = {what: round(machine.usage(pid).cores_since(before[what]), 3) for what, pid in pids.items()}
         period = options.population * seconds / options.total
         warm_up = max(seconds / 6, 1.5 * period)
         return {
+            "failed": failed,
             **judged(churn.samples, warm_up, options.speed),
             "lives": dict(churn.ended),
             "seconds_of_a_life": round(period, 1),
@@ -234,7 +241,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--total", type=int, default=1000, help="rollouts that go, and come anew")
     parser.add_argument("--minutes", type=float, default=18.0, help="length; times the speed it is what is simulated")
     parser.add_argument("--speed", type=float, default=20.0, help="factor by which durations are shortened")
-    parser.add_argument("--tick", type=float, default=1.0, help="seconds between ticks")
+    parser.add_argument("--tick", type=float, default=2.0, help="seconds between ticks")
     parser.add_argument("--flag", action="append", default=[], help="one more flag of `ops-commander run`")
     options = parser.parse_args()
     if not 0 < options.population <= options.total:
@@ -255,6 +262,7 @@ def _table(found: Figures) -> str:
         ("lives, by how they ended", str(found["lives"])),
         ("left behind of rollouts that are gone", str(found["left_behind"])),
         ("cores", str(found["cores"])),
+        ("failed", found["failed"] or "no"),
     ]
     return "\n".join(f"| {name} | {value} |" for name, value in rows)
 
@@ -278,7 +286,7 @@ def main() -> int:
     path = report.result_file("churn")
     report.write(path, {**told, "results": found})
     sys.stdout.write(f"{_table(found)}\n\nload average {machine.load_average()}; {path}\n")
-    return 0 if found["flat"] and not any(found["left_behind"].values()) else 1
+    return 0 if not found["failed"] and found["flat"] and not any(found["left_behind"].values()) else 1
 
 
 if __name__ == "__main__":

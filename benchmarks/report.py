@@ -68,8 +68,7 @@ def table(results: Sequence[Figures]) -> str:
     for which in _BREAKS:
         for name, title in _LATENCIES.items():
             cells = [seconds(_at(result, "breaks", which, name), *_FOUR) for result in results]
-            if any(cell != "–" for cell in cells):
-                rows.append([f"{_TITLES[which]} breaking: {title} (s)", *cells])
+            rows.append([f"{_TITLES[which]} breaking: {title} (s)", *cells])
     for path, title, shape in _SINGLE:
         rows.append([title, *(_shown(_at(result, *path), shape) for result in results)])
     rows += _rows_of_faults(results)
@@ -80,6 +79,7 @@ def table(results: Sequence[Figures]) -> str:
         for name, what in _SPREADS.items():
             cells = [seconds(_at(result, which, name), "p50", "max") for result in results]
             rows.append([f"{title} → {what} (s, p50 / max)", *cells])
+    rows = [rows[0], *(row for row in rows[1:] if set(row[1:]) != {"–"})]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines.insert(1, " | ".join("-" * width for width in widths))
@@ -91,17 +91,10 @@ def _rows_of_faults(results: Sequence[Figures]) -> list[list[str]]:
     for mode, title in _FAULTS.items():
         for name, what in _AFTER_A_FAULT.items():
             cells = [seconds(_at(result, "faults", mode, name), "p50", "max") for result in results]
-            if any(cell != "–" for cell in cells):
-                rows.append([f"{title} {what} (s, p50 / max)", *cells])
-        found = [_at(result, "faults", mode) for result in results]
-        if any(found):
-            names = ("held", "reverted", "promoted")
-            rows.append([f"{title} {' / '.join(names)}", *(_counts(each, names) for each in found)])
+            rows.append([f"{title} {what} (s, p50 / max)", *cells])
+        for name in ("held", "reverted", "promoted"):
+            rows.append([f"{title} {name}", *(_shown(_at(result, "faults", mode, name), "d") for result in results)])
     return rows
-
-
-def _counts(figures: Mapping[str, Any] | None, names: Iterable[str]) -> str:
-    return " / ".join(str(figures[name]) for name in names) if figures else "–"
 
 
 _SINGLE = (
