@@ -20,9 +20,12 @@ import pytest
 from kubernetes.aio import client
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops_commander.adapters.kubernetes import Invalid, KubernetesApi
+from ops_commander.adapters.kubernetes import Conflict, Invalid, KubernetesApi
+from ops_commander.adapters.surroundings import Wanted
 from ops_commander.core import names
 from ops_commander.core.selectors import parse
+from ops_commander.runtime.app import Operator, operator
+from ops_commander.runtime.settings import Settings
 from tests.integration.controlplane import ApiServer, client_for, free_ports, process
 from tests.integration.test_admission import POLICY, ROLLOUT, changed
 from tests.integration.test_plans import PLAN, action, eventually
@@ -212,6 +215,92 @@ async def test_a_plan_of_one_shard_brings_a_version_to_a_rollout_of_another(shar
     assert followed["object"]["deploymentId"] == rollout["status"]["deployment"]["id"]
     assert rest.acted_on() == set() and blue.acted_on() == {"ranker"}
     assert not [line for line in blue.lines() if "plan" in line]
+
+
+@pytest.fixture
+async def owner(shards: Shards) -> AsyncIterator[Operator]:
+    """The parts of blue's process. It knows what surrounds its rollouts, but no watch tells it of them themselves."""
+    settings = Settings(
+        prometheus_url="http://127.0.0.1:9",
+        selector=parse(BLUE),
+        namespaces=(shards.namespace,),
+        kubeconfig=str(shards.server.kubeconfig),
+    )
+    async with operator(settings) as parts:
+        parts.reconciler.may_act = lambda: True
+        reflecting = [asyncio.create_task(reflector.run()) for reflector in parts.reflectors]
+        try:
+            await asyncio.gather(*(reflector.synced.wait() for reflector in parts.reflectors))
+            yield parts
+        finally:
+            for task in reflecting:
+                task.cancel()
+            await asyncio.gather(*reflecting, return_exceptions=True)
+
+
+async def start(shards: Shards, owner: Operator, name: str) -> tuple[str, str]:
+    """A rollout of blue whose first ReplicaSet is there."""
+    await shards.create(name, "blue")
+    key = (shards.namespace, name)
+    async with asyncio.timeout(60):
+        while not await shards.api.list("ReplicaSet", shards.namespace, {names.ROLLOUT_LABEL: name}):
+            await owner.reconciler.reconcile(key)
+    return key
+
+
+async def scaled(shards: Shards, owner: Operator, name: str, replicas: int) -> None:
+    """Somebody else sets the size, and the owner has heard of it."""
+    (item,) = await shards.api.list("ReplicaSet", shards.namespace, {names.ROLLOUT_LABEL: name})
+    await shards.api.merge("ReplicaSet", shards.namespace, item["metadata"]["name"], {"spec": {"replicas": replicas}})
+    await eventually(
+        lambda: owner.cluster.surroundings(shards.namespace, name, Wanted(route=name)),
+        lambda around: [view.desired for view in around.replica_sets.values()] == [replicas],
+    )
+
+
+async def test_what_the_next_owner_does_is_no_drift_even_if_no_watch_has_told_of_it(
+    shards: Shards, owner: Operator
+) -> None:
+    key = await start(shards, owner, "sky")
+    await scaled(shards, owner, "sky", 5)
+    await owner.reconciler.reconcile(key)
+    await shards.pods_wanted("sky", replicas=1)  # its own: what differs is put right
+
+    await shards.relabel("sky", "red")
+    await scaled(shards, owner, "sky", 5)
+    assert key in owner.rollouts
+    before = await shards.api.get("ModelRollout", *key)
+    await owner.reconciler.reconcile(key)
+
+    await shards.pods_wanted("sky", replicas=5)
+    assert key not in owner.rollouts
+    assert await shards.api.get("ModelRollout", *key) == before
+
+
+@pytest.mark.parametrize("before", ["commit", "act"])
+async def test_relabelled_while_it_is_decided_it_is_left_alone(shards: Shards, owner: Operator, before: str) -> None:
+    key = await start(shards, owner, "sky")
+    await shards.resize("sky", 3)
+    owner.rollouts.read(key, await shards.api.get("ModelRollout", *key))
+    asked = itertools.count()
+
+    def relabelled() -> bool:
+        """Asked before each write: the first is status, the second the size of the ReplicaSet."""
+        number = next(asked)
+        if number == 0 and before == "commit":
+            shards.server.kubectl("label", "mro", "sky", "-n", shards.namespace, "--overwrite", f"{names.SHARD}=red")
+        elif number == 1:
+            owner.rollouts.discard(key)
+        return True
+
+    owner.reconciler.may_act = relabelled
+    with pytest.raises(Conflict):
+        await owner.reconciler.reconcile(key)
+
+    await shards.pods_wanted("sky", replicas=1)
+    body = await shards.api.get("ModelRollout", *key)
+    is_seen = body["status"]["observedGeneration"] == body["metadata"]["generation"]
+    assert is_seen is (before == "act")
 
 
 LABELS = [

@@ -11,6 +11,7 @@ from ops_commander.api.v1alpha1 import GROUP
 from ops_commander.core import names
 from ops_commander.core.selectors import parse
 from ops_commander.runtime import handlers
+from ops_commander.runtime.rollouts import Rollouts
 from ops_commander.runtime.served import Served
 
 A, B, OTHER = ("shop", "a"), ("shop", "b"), ("bank", "a")
@@ -62,6 +63,30 @@ def test_a_list_tells_what_a_watch_has_missed_and_leaves_other_namespaces_alone(
     assert A not in served and B in served and OTHER in served
     assert sorted(served.forgotten(None, [A])) == [OTHER, B]
     assert served.of("shop") == [A]
+
+
+def of_version(version: int, shard: str = "blue") -> dict[str, Any]:
+    metadata = {"namespace": "shop", "name": "a", "resourceVersion": str(version), "labels": {names.SHARD: shard}}
+    return {"metadata": metadata, "spec": {}}
+
+
+def test_an_answer_that_was_under_way_brings_no_rollout_back_that_went_meanwhile() -> None:
+    rollouts = Rollouts(parse(f"{names.SHARD}=blue"))
+    assert rollouts.take(of_version(5))
+
+    rollouts.discard(A, 9)  # what the watch tells of one that was relabelled
+    assert not rollouts.take(of_version(7)) and A not in rollouts  # the answer to a commit before that
+    assert not rollouts.read(A, of_version(8)) and A not in rollouts
+
+    assert rollouts.take(of_version(12)) and A in rollouts  # and it came back
+
+
+def test_a_rollout_that_was_read_with_another_label_stays_away() -> None:
+    rollouts = Rollouts(parse(f"{names.SHARD}=blue"))
+    assert rollouts.read(A, of_version(5)) and not rollouts.read(A, of_version(9, "red"))
+
+    assert not rollouts.take(of_version(8)) and A not in rollouts
+    assert rollouts.body(A) is None
 
 
 def test_kopf_selects_at_the_api_server_what_is_served_and_nothing_more() -> None:
