@@ -15,7 +15,7 @@ from benchmarks.controlplane import ControlPlane, Programs
 from benchmarks.fleet import Key
 from benchmarks.report import Figures
 from benchmarks.scenarios import Bench
-from benchmarks.stage import control_plane, staged
+from benchmarks.stage import FAILURES, causes, control_plane, staged
 from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say, step
 from ops_commander.runtime import clock
@@ -34,20 +34,23 @@ def _keys(count: int, per_namespace: int) -> list[Key]:
     return [(f"bench-{number // per_namespace}", f"model-{number:04}") for number in range(count)]
 
 
-async def _measure(plane: ControlPlane, count: int, options: argparse.Namespace) -> Figures:
-    keys = _keys(count, options.per_namespace)
+async def _measure(plane: ControlPlane, options: argparse.Namespace, figures: Figures) -> None:
+    keys = _keys(figures["rollouts"], options.per_namespace)
     profiles = Path(options.profile) if options.profile else None
     async with asyncio.timeout(options.limit), staged(plane, keys, flags=options.flag) as stage:
         bench = Bench(stage.plane, stage.fleet, stage.commanders, stage.prometheus, profiles)
-        return await sequence.run(bench, options.only)
+        await sequence.run(bench, options.only, figures)
 
 
 def _one_size(found: Programs, count: int, options: argparse.Namespace) -> Figures:
+    figures: Figures = {"rollouts": count}
     with step(f"{count} rollout(s)"), control_plane(found) as plane:
         try:
-            return asyncio.run(_measure(plane, count, options))
-        except TimeoutError:
-            return {"rollouts": count, "failed": f"not done within {options.limit:.0f} s"}
+            asyncio.run(_measure(plane, options, figures))
+        except* FAILURES as failure:
+            figures["failed"] = causes(failure)
+            say(f"failed: {figures['failed']}")
+    return figures
 
 
 def _options() -> argparse.Namespace:

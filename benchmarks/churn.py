@@ -20,15 +20,23 @@ from dataclasses import asdict, dataclass, field
 from statistics import linear_regression, median
 from typing import Any
 
-import aiohttp
-
 from benchmarks import controlplane, machine, report
 from benchmarks.commander import Commander
 from benchmarks.controlplane import OPERATORS, ControlPlane
 from benchmarks.fleet import Fleet, Key, Seen, Shape
 from benchmarks.prometheus import RATE
 from benchmarks.report import Figures
-from benchmarks.stage import Stage, control_plane, is_completed, is_rolled_back, is_running, now, staged
+from benchmarks.stage import (
+    FAILURES,
+    Stage,
+    causes,
+    control_plane,
+    is_completed,
+    is_rolled_back,
+    is_running,
+    now,
+    staged,
+)
 from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say
 from ops_commander.api.fields import format_duration, parse_duration
@@ -89,9 +97,9 @@ class Churn:
     total: int
     seconds: float
     speed: float
+    samples: list[Sample]
     random: random.Random = field(default_factory=lambda: random.Random(7))
     ended: Counter[str] = field(default_factory=Counter)
-    samples: list[Sample] = field(default_factory=list)
     began: float = 0.0
     _numbers: int = 0
 
@@ -206,33 +214,38 @@ def judged(samples: list[Sample], warm_up: float, speed: float) -> Figures:
     }
 
 
-async def _measure(plane: ControlPlane, options: argparse.Namespace) -> Figures:
+async def _measure(plane: ControlPlane, options: argparse.Namespace, samples: list[Sample]) -> Figures:
     rate, seconds = RATE * options.speed, options.minutes * 60
     async with staged(plane, [], flags=options.flag, rate=rate, poll_seconds=options.tick) as stage:
         stage.fleet.shape = shape(options.speed)
         operator = stage.commanders.start(OPERATORS[0])
         await operator.ready()
-        churn = Churn(stage, operator, options.population, options.total, seconds, options.speed)
+        churn = Churn(stage, operator, options.population, options.total, seconds, options.speed, samples)
         pids = {"operator": operator.pid, "harness": os.getpid(), **plane.pids}
         before = {what: machine.usage(pid) for what, pid in pids.items()}
-        failed = ""
-        try:
-            await churn.run()
-        except* (TimeoutError, RuntimeError, aiohttp.ClientError) as error:  # what was sampled is kept
-            failed = "; ".join(map(str, error.exceptions))
+        await churn.run()
         cores = {what: round(machine.usage(pid).cores_since(before[what]), 3) for what, pid in pids.items()}
-        period = options.population * seconds / options.total
-        warm_up = max(seconds / 6, 1.5 * period)
         return {
-            "failed": failed,
-            **judged(churn.samples, warm_up, options.speed),
             "lives": dict(churn.ended),
-            "seconds_of_a_life": round(period, 1),
             "left_behind": await churn.left_behind(),
             "peak_rss": round(machine.usage(operator.pid).peak, 2),
             "cores": cores,
-            "samples": [asdict(sample) for sample in churn.samples],
         }
+
+
+def _measured(plane: ControlPlane, options: argparse.Namespace) -> Figures:
+    """What was sampled is kept if it fails."""
+    samples: list[Sample] = []
+    found: Figures = {"failed": ""}
+    try:
+        found |= asyncio.run(_measure(plane, options, samples))
+    except* FAILURES as failure:
+        found["failed"] = causes(failure)
+    life = options.population * options.minutes * 60 / options.total
+    warm_up = max(options.minutes * 60 / 6, 1.5 * life)
+    if samples and samples[-1].at > warm_up:
+        found |= judged(samples, warm_up, options.speed)
+    return {**found, "seconds_of_a_life": round(life, 1), "samples": [asdict(sample) for sample in samples]}
 
 
 def _options() -> argparse.Namespace:
@@ -250,20 +263,26 @@ def _options() -> argparse.Namespace:
 
 
 def _table(found: Figures) -> str:
-    tenths = ", ".join(f"{value:.1f}" for value in found["median_of_tenths"])
-    share = found["slope_share_per_simulated_hour"]
-    rows = [
-        ("RSS at the end of the warm-up (MiB)", f"{found['rss_at_end_of_warm_up']:.1f}"),
-        ("median of each tenth after it (MiB)", tenths),
-        ("highest (MiB)", f"{found['highest']:.1f}"),
-        ("grown by", f"{found['grown']:+.1%}"),
-        ("slope by least squares", f"{found['slope_mib_per_simulated_hour']:+.2f} MiB, {share:+.2%} an hour simulated"),
-        ("flat within 5 %", "yes" if found["flat"] else "NO"),
-        ("lives, by how they ended", str(found["lives"])),
-        ("left behind of rollouts that are gone", str(found["left_behind"])),
-        ("cores", str(found["cores"])),
-        ("failed", found["failed"] or "no"),
-    ]
+    rows = [("failed", found["failed"] or "no")]
+    if "flat" in found:
+        share = found["slope_share_per_simulated_hour"]
+        rows += [
+            ("RSS at the end of the warm-up (MiB)", f"{found['rss_at_end_of_warm_up']:.1f}"),
+            ("median of each tenth after it (MiB)", ", ".join(f"{value:.1f}" for value in found["median_of_tenths"])),
+            ("highest (MiB)", f"{found['highest']:.1f}"),
+            ("grown by", f"{found['grown']:+.1%}"),
+            (
+                "slope by least squares",
+                f"{found['slope_mib_per_simulated_hour']:+.2f} MiB, {share:+.2%} a simulated hour",
+            ),
+            ("flat within 5 %", "yes" if found["flat"] else "NO"),
+        ]
+    names = {
+        "lives": "lives, by how they ended",
+        "left_behind": "left behind of rollouts that are gone",
+        "cores": "cores",
+    }
+    rows += [(title, str(found[name])) for name, title in names.items() if name in found]
     return "\n".join(f"| {name} | {value} |" for name, value in rows)
 
 
@@ -282,11 +301,11 @@ def main() -> int:
     }
     say(f"{told['machine']}\n{told['options']}: {told['simulated_hours']:.1f} hours")
     with control_plane(programs) as plane:
-        found = asyncio.run(_measure(plane, options))
+        found = _measured(plane, options)
     path = report.result_file("churn")
     report.write(path, {**told, "results": found})
     sys.stdout.write(f"{_table(found)}\n\nload average {machine.load_average()}; {path}\n")
-    return 0 if not found["failed"] and found["flat"] and not any(found["left_behind"].values()) else 1
+    return 0 if found.get("flat") and not found["failed"] and not any(found["left_behind"].values()) else 1
 
 
 if __name__ == "__main__":

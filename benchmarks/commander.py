@@ -20,7 +20,7 @@ from benchmarks.controlplane import ControlPlane
 from hack.cluster.workspace import REPOSITORY
 from ops_commander.api.fields import format_duration
 from ops_commander.runtime import clock
-from tests.integration.controlplane import free_ports, process
+from tests.integration.controlplane import free_ports, process, tail
 
 PROGRAM = REPOSITORY / ".venv" / "bin" / "ops-commander"
 POLL_SECONDS = 5.0
@@ -36,9 +36,12 @@ class Commander:
     log: Path
     started: float
     _child: subprocess.Popen[bytes] = field(repr=False)
+    wanted: bool = True
+    """Until it is ended from here."""
 
     def kill(self) -> float:
         """kill -9; when."""
+        self.wanted = False
         os.kill(self.pid, signal.SIGKILL)
         moment = clock.now().timestamp()
         self._child.wait()
@@ -46,6 +49,7 @@ class Commander:
 
     def ends(self, seconds: float = 20.0) -> None:
         """As Kubernetes ends a pod."""
+        self.wanted = False
         os.kill(self.pid, signal.SIGTERM)
         self._child.wait(seconds)
 
@@ -56,8 +60,6 @@ class Commander:
     async def ready(self, seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
             while True:
-                if not self.alive:
-                    raise RuntimeError(f"the operator ended: {self.log.read_text()[-2000:]}")
                 try:
                     async with session.get(f"http://127.0.0.1:{self.port}/readyz") as response:
                         if response.status == 200:
@@ -73,9 +75,8 @@ class Commander:
                 try:
                     if (await self.metrics()).get("ops_commander_reconcile_duration_seconds_count"):
                         return clock.now().timestamp()
-                except aiohttp.ClientError:  # it does not listen yet
-                    if not self.alive:
-                        raise
+                except aiohttp.ClientError:
+                    pass  # it does not listen yet
                 await asyncio.sleep(0.05)
 
     async def exposition(self) -> str:
@@ -100,14 +101,13 @@ class Commanders:
     flags: tuple[str, ...]
     poll_seconds: float
     _stack: ExitStack
-    _count: int = 0
+    started: list[Commander] = field(default_factory=list)
 
     def start(self, user: str, port: int | None = None, *flags: str) -> Commander:
         """Another replica; its flags come after those of all."""
         port = port or free_ports(1)[0]
-        self._count += 1
         folder = self.plane.server.folder
-        name = f"operator-{self._count}"
+        name = f"operator-{len(self.started) + 1}"
         poll = format_duration(timedelta(seconds=self.poll_seconds))
         command = [
             *(str(PROGRAM), "run", f"--kubeconfig={self.plane.server.kubeconfig_of(user)}", f"--identity={name}"),
@@ -116,7 +116,16 @@ class Commanders:
         ]
         started = clock.now().timestamp()
         child = self._stack.enter_context(process(name, command, folder))
-        return Commander(user, child.pid, port, folder / f"{name}.log", started, child)
+        self.started.append(Commander(user, child.pid, port, folder / f"{name}.log", started, child))
+        return self.started[-1]
+
+    async def guard(self) -> None:
+        """Raises RuntimeError where one ends by itself. A cluster would start it anew; here figures would lie."""
+        while True:
+            for each in self.started:
+                if each.wanted and not each.alive:
+                    raise RuntimeError(f"{each.user} ended by itself: {tail(each.log, 3)}")
+            await asyncio.sleep(1)
 
 
 @contextmanager

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import aiohttp
-
 from benchmarks import machine
 from benchmarks.report import Figures
 from benchmarks.scenarios import Bench
-from benchmarks.stage import now
+from benchmarks.stage import FAILURES, causes, now
 from hack.cluster.progress import say
 
 SCENARIOS = ("setup", "resting", "steady", "one", "percent", "faults", "start", "failover", "all")
 _BREAKS = ("one", "percent", "all")
 
 
-async def run(bench: Bench, only: Collection[str] = SCENARIOS) -> Figures:
-    """Setting up is always part of it."""
+async def run(bench: Bench, only: Collection[str], figures: Figures) -> None:
+    """Adds to the figures. Setting up is always part of it."""
     count = len(bench.fleet.keys)
-    figures: Figures = {"rollouts": count, "load_average": machine.load_average(), "setup": {}, "breaks": {}}
+    figures |= {"load_average": machine.load_average(), "setup": {}, "breaks": {}}
     times = 5 if count > 1 else 3
     steps = [
         ("setup", bench.launched),
@@ -39,9 +37,9 @@ async def run(bench: Bench, only: Collection[str] = SCENARIOS) -> Figures:
         began = now()
         try:
             found = await scenario()
-        except (TimeoutError, RuntimeError, aiohttp.ClientError) as error:
-            figures["failed"] = f"{name}: {error}"
-            say(f"{name} failed: {error}")
+        except FAILURES as error:
+            figures["failed"] = f"{name}: {causes(error)}"
+            say(f"{name} failed: {causes(error)}")
             break
         if name == "setup":
             figures["setup"].update(found)
@@ -51,7 +49,6 @@ async def run(bench: Bench, only: Collection[str] = SCENARIOS) -> Figures:
         if bench.leader:
             figures["peak_rss"] = max(figures.get("peak_rss", 0.0), machine.usage(bench.leader.pid).peak)
     figures["load_average_after"] = machine.load_average()
-    return figures
 
 
 def _short(found: Figures) -> str:

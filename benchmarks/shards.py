@@ -23,7 +23,7 @@ from benchmarks.commander import POLL_SECONDS, Commander
 from benchmarks.controlplane import OPERATORS, ControlPlane
 from benchmarks.fleet import Key
 from benchmarks.report import Figures, spread
-from benchmarks.stage import MANY_SECONDS, Stage, control_plane, is_rolled_back, now, staged
+from benchmarks.stage import FAILURES, MANY_SECONDS, Stage, causes, control_plane, is_rolled_back, now, staged
 from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say
 from ops_commander.core import names
@@ -224,6 +224,15 @@ async def _measure(plane: ControlPlane, options: argparse.Namespace) -> Figures:
         return await Measurement(stage, Ownership(keys)).run()
 
 
+def _measured(plane: ControlPlane, options: argparse.Namespace) -> Figures:
+    found: Figures = {}
+    try:
+        found |= asyncio.run(_measure(plane, options))
+    except* FAILURES as failure:
+        found["failed"] = causes(failure)
+    return found
+
+
 def _table(found: Figures) -> str:
     rows = [["", *(f"shard {shard.name}" for shard in SHARDS)]]
     for what, title in (("rollouts", "rollouts"), ("cores", "steady: CPU (cores)"), ("rss", "steady: RSS (MiB)")):
@@ -269,9 +278,11 @@ def main() -> int:
     }
     say(f"{told['machine']}\n{told['options']}")
     with control_plane(programs) as plane:
-        found = asyncio.run(_measure(plane, options))
+        found = _measured(plane, options)
     path = report.result_file("shards")
     report.write(path, {**told, "results": found})
+    if "failed" in found:
+        raise ControlPlaneError(f"given up: {found['failed']}")
     sys.stdout.write(f"{_table(found)}\n\nload average {machine.load_average()}; {path}\n")
     return 1 if found["audit"]["violations"] or found["one_down"]["a_waited"] != found["one_down"]["a_broken"] else 0
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,15 @@ from ops_commander.runtime import clock
 from tests.integration.controlplane import free_ports, process
 
 MANY_SECONDS = 1800.0
+FAILURES = (TimeoutError, RuntimeError, aiohttp.ClientError)
+"""Of what is measured. Anything else is a fault of the harness."""
+
+
+def causes(failure: BaseException) -> str:
+    """In one line."""
+    if isinstance(failure, BaseExceptionGroup):
+        return "; ".join(map(causes, failure.exceptions))
+    return str(failure) or type(failure).__name__
 
 
 @dataclass
@@ -130,17 +139,18 @@ async def staged(
         async with Api(server.url, server.ca, server.admin_token) as api, aiohttp.ClientSession(url) as prometheus:
             await _answers(prometheus)
             fleet = Fleet(api, list(keys))
-            async with _followed(fleet):
+            async with _beside(fleet.watch(), replicas.guard()):
                 yield Stage(plane, fleet, replicas, prometheus)
 
 
 @asynccontextmanager
-async def _followed(fleet: Fleet) -> AsyncIterator[None]:
-    """A watch that cannot go on ends what waits for its news."""
+async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Done meanwhile. What cannot go on ends the block too: nobody waits for news that do not come."""
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(fleet.watch())
+        tasks = [group.create_task(each) for each in work]
         yield
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def _answers(prometheus: aiohttp.ClientSession) -> None:
