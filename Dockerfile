@@ -34,6 +34,7 @@ LABEL org.opencontainers.image.title="Ops Commander" \
 COPY --from=build /opt/ops-commander /opt/ops-commander
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_ARENA_MAX=1 \
     PATH=/opt/ops-commander/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/tmp
 WORKDIR /tmp

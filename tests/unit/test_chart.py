@@ -41,10 +41,10 @@ ops-commander.dev/votes:                   get list watch
 ops-commander.dev/votes/status:            patch
 apps/replicasets:                          get list watch create patch delete
 batch/jobs:                                get list watch create patch delete
-/pods:                                     get list
+/pods:                                     get list watch
 /pods/log:                                 get
 /services:                                 get list watch create patch delete
-discovery.k8s.io/endpointslices:           get list
+discovery.k8s.io/endpointslices:           get list watch
 gateway.networking.k8s.io/httproutes:      get list watch create patch delete
 events.k8s.io/events:                      create patch
 """
@@ -279,6 +279,7 @@ class TestPods:
             "OPS_COMMANDER_IDENTITY": "$(POD_NAME)",
             "OPS_COMMANDER_LEASE_NAMESPACE": "$(POD_NAMESPACE)",
             "OPS_COMMANDER_LEASE_NAME": "ops-commander",
+            "OPS_COMMANDER_LEASE_DURATION": "4s",
             "OPS_COMMANDER_NAMESPACES": "",
             "OPS_COMMANDER_PROMETHEUS_URL": "http://prometheus-operated.monitoring.svc:9090",
             "OPS_COMMANDER_SCRAPE_INTERVAL": "15s",
