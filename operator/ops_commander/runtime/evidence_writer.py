@@ -118,7 +118,7 @@ class EvidenceWriter:
     def let_go(self, key: Key) -> None:
         """Another process writes from now on, from what status says was written; after it an old tag would stay."""
         self.forget(key)
-        if task := self._tasks.get(key):
+        if task := self._tasks.pop(key, None):
             task.cancel()
 
     def _fence(self) -> None:
@@ -156,7 +156,8 @@ class EvidenceWriter:
             log.exception("evidence of %s not written", item.deployment_id)
             self._failed(key, item, known, f"{type(error).__name__} in the operator")
         finally:
-            del self._tasks[key]
+            if self._tasks.get(key) is asyncio.current_task():
+                del self._tasks[key]
         if found is None:
             return
         self._backoffs.get(key, {}).pop(item.deployment_id, None)

@@ -17,6 +17,7 @@ from ops_commander.core import names
 from ops_commander.core.evidence_kept import OUTBOX_LIMIT
 from ops_commander.core.evidence_wanted import RunEnd
 from ops_commander.runtime.evidence_writer import EvidenceWriter
+from ops_commander.runtime.workqueue import Key
 from tests.unit.kept_world import KEY, KeptWorld, Server
 from tests.unit.world import TICK, RolloutBuilder, World, full, rollout, shadow
 
@@ -418,6 +419,42 @@ def test_a_process_that_may_not_lead_any_more_writes_nothing() -> None:
     asyncio.run(ask())
 
     assert (server.runs, later) == ({}, [2.0])
+
+
+class StandingServer(Server):
+    """MLflow that does not answer."""
+
+    begun: asyncio.Event
+
+    async def ensure_run(self, *_: object) -> str:
+        self.begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody has answered")
+
+
+def test_what_is_being_written_of_a_rollout_is_cut_off_once_another_process_serves_it() -> None:
+    world, server = waiting_rollout().created(), StandingServer()
+    world.run_until(lambda: world.status.deployment is not None)
+    woken: list[Key] = []
+
+    async def let_go() -> None:
+        server.begun = asyncio.Event()
+        writer = EvidenceWriter(server, server, lambda: world.now, woken.append, lambda key, _delay: woken.append(key))
+        writer.of(KEY, world.snapshot())
+        await server.begun.wait()
+        tasks = writer.under_way()
+
+        writer.let_go(KEY)
+        writer.of(KEY, world.snapshot())  # it comes back, and is let go before anything has begun
+        tasks += writer.under_way()
+        writer.let_go(KEY)
+
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == [True, True] and writer.under_way() == []
+
+    asyncio.run(let_go())
+
+    assert (server.runs, woken) == ({}, [])
 
 
 def test_the_shipped_policy_waits_for_evidence_and_a_policy_of_ones_own_may_not() -> None:
