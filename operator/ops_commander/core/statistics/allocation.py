@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ops_commander.core.statistics import beta, checks
 from ops_commander.core.statistics.interval import Interval
 
@@ -36,7 +34,7 @@ def log_e(
     reach = checks.amount("tolerance", tolerance) * share
     low, high = max(share - reach, EXTREME), min(share + reach, 1 - EXTREME)
     nearest = min(max(n_c / total, low), high) if total else share
-    return float(beta.log_e(np.array(n_c), np.array(total), nearest, a, b))
+    return beta.log_e(n_c, total, nearest, a, b)
 
 
 def p_value(

@@ -10,7 +10,7 @@ import math
 
 from ops_commander.core.statistics.interval import Interval
 from ops_commander.core.statistics.solve import root
-from ops_commander.core.statistics.special import Array, log_beta, log_power, log_power_of_rest
+from ops_commander.core.statistics.special import log_beta, log_power, log_power_of_rest
 
 LEAST_LOG = -745.0
 """About ln of the smallest float above 0."""
@@ -19,14 +19,14 @@ TINY = math.ulp(0.0)
 """Stands for a chance of 0, which rounding alone may lead to."""
 
 
-def log_e(x: Array, n: Array, p: Array | float, a: float, b: float) -> Array:
-    """ln E against the chance p, for x events among n trials and the prior Beta(a, b); of any shape that broadcasts."""
+def log_e(x: float, n: float, p: float, a: float, b: float) -> float:
+    """ln E against the chance p, for x events among n trials and the prior Beta(a, b)."""
     return log_beta(a + x, b + (n - x)) - log_beta(a, b) - log_power(x, p) - log_power_of_rest(n - x, p)
 
 
 def interval(x: float, n: float, a: float, b: float, threshold: float) -> Interval:
     """The chances whose ln E is below the threshold, for x events among n trials and the prior Beta(a, b)."""
-    excess = float(log_beta(a + x, b + (n - x)) - log_beta(a, b)) - threshold
+    excess = log_beta(a + x, b + (n - x)) - log_beta(a, b) - threshold
     return Interval(_lowest(x, n - x, excess, upside_down=False), _lowest(n - x, x, excess, upside_down=True))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ops_commander.core.statistics import beta, checks
 from ops_commander.core.statistics.interval import Interval
-from ops_commander.core.statistics.special import Array, log_beta_cdf, log_beta_sf
+from ops_commander.core.statistics.special import log_beta_cdf, log_beta_sf
 
 
 def interval(x: float, n: float, *, alpha: float = 0.05, dispersion: float = 1.0) -> Interval:
@@ -19,25 +19,15 @@ def interval(x: float, n: float, *, alpha: float = 0.05, dispersion: float = 1.0
 
 def log_e_above(x: float, n: float, p0: float, *, dispersion: float = 1.0) -> float:
     """ln E against "the chance was never above p0"; it grows when an upper bound p0 is broken."""
-    return float(log_e_above_each(x, n, p0, dispersion=dispersion))
-
-
-def log_e_below(x: float, n: float, p0: float, *, dispersion: float = 1.0) -> float:
-    """ln E against "the chance was never below p0"; it grows when an upper bound p0 is kept."""
-    return float(log_e_below_each(x, n, p0, dispersion=dispersion))
-
-
-def log_e_above_each(x: Array | float, n: Array | float, p0: float, *, dispersion: float = 1.0) -> Array:
-    """As `log_e_above`, for x and n of any shape that broadcasts."""
-    events, trials = checks.events(x, n, dispersion)
+    events, trials = checks.event(x, n, dispersion)
     a, b = _prior(p0)
     truncation = log_beta_sf(a + events, b + (trials - events), p0) - log_beta_sf(a, b, p0)
     return beta.log_e(events, trials, p0, a, b) + truncation
 
 
-def log_e_below_each(x: Array | float, n: Array | float, p0: float, *, dispersion: float = 1.0) -> Array:
-    """As `log_e_below`, for x and n of any shape that broadcasts."""
-    events, trials = checks.events(x, n, dispersion)
+def log_e_below(x: float, n: float, p0: float, *, dispersion: float = 1.0) -> float:
+    """ln E against "the chance was never below p0"; it grows when an upper bound p0 is kept."""
+    events, trials = checks.event(x, n, dispersion)
     a, b = _prior(p0)
     truncation = log_beta_cdf(a + events, b + (trials - events), p0) - log_beta_cdf(a, b, p0)
     return beta.log_e(events, trials, p0, a, b) + truncation

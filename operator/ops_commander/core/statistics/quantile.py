@@ -37,7 +37,9 @@ def interval(
     at, below = _buckets(edges, counts)
     checks.fraction("q", q)
     x, n = checks.events(below, below[-1], dispersion)
-    excluded = beta.log_e(x, n, q, CONCENTRATION * q, CONCENTRATION * (1 - q)) >= checks.log_threshold(alpha)
+    threshold, total = checks.log_threshold(alpha), float(n)
+    prior = CONCENTRATION * q, CONCENTRATION * (1 - q)
+    excluded = np.array([beta.log_e(count, total, q, *prior) >= threshold for count in x.tolist()])
     too_low, too_high = at[excluded & (x < q * n)], at[excluded & (x > q * n)]
     lowest = 0.0 if at[0] >= 0 else -math.inf
     return Interval(

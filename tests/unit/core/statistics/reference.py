@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
+from ops_commander.core.statistics.special import Array
+
 STITCHES = 2.0
 """η: how much longer each epoch of a stitched boundary is than the one before."""
 
@@ -189,3 +191,22 @@ def correlation_deviation(x: Any, y: Any) -> float:
     z_x, z_y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     rho = float((z_x * z_y).mean())
     return float(((z_x * z_y - rho / 2 * (z_x**2 + z_y**2)) / (1 - rho**2)).std())
+
+
+def log_e_above_each(x: Array, n: Array, p0: float) -> Array:
+    """`proportion.log_e_above`, of many at once and by scipy."""
+    return -log_beta_binomial(x, n, p0, special.betaincc)
+
+
+def log_e_below_each(x: Array, n: Array, p0: float) -> Array:
+    return -log_beta_binomial(x, n, p0, special.betainc)
+
+
+def log_beta_binomial(x: Array, n: Array, p0: float, share: Callable[..., Array]) -> Array:
+    """ln of the likelihood at p0 over that mixed over the prior's part on one side of p0."""
+    a, b = p0 / min(p0, 1 - p0), (1 - p0) / min(p0, 1 - p0)
+    mixed = special.betaln(a + x, b + n - x) - special.betaln(a, b)
+    with np.errstate(divide="ignore"):
+        mixed += np.log(share(a + x, b + n - x, p0)) - np.log(share(a, b, p0))
+    result: Array = special.xlogy(x, p0) + special.xlog1py(n - x, -p0) - mixed
+    return result

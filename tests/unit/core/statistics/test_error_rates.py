@@ -15,11 +15,11 @@ from ops_commander.core.measures import late_alpha
 from ops_commander.core.statistics import correlation, mixture
 from ops_commander.core.statistics.dispersion import MIN_TICKS, index_of_dispersion
 from ops_commander.core.statistics.mixture import Side
-from ops_commander.core.statistics.proportion import log_e_above_each, log_e_below_each
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import LOG_RATIOS, log_likelihood
 from ops_commander.core.statistics.special import Array
 from ops_commander.core.trial import LATE_TICKS
+from tests.unit.core.statistics.reference import log_e_above_each, log_e_below_each
 
 Looks = NDArray[np.bool_]
 """Of each rollout whether a look finds something; shape (rollouts, looks)."""

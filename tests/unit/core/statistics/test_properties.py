@@ -113,8 +113,8 @@ def test_dispersion_is_as_if_there_were_fewer_requests(pair: tuple[float, float]
 
 
 def test_evidence_stays_finite_and_in_order_far_into_the_tails() -> None:
-    events = np.linspace(0, 10_000, 401)
-    above, below = (f(events, 10_000, 0.01) for f in (proportion.log_e_above_each, proportion.log_e_below_each))
+    events = np.linspace(0, 10_000, 401).tolist()
+    above, below = ([f(x, 10_000, 0.01) for x in events] for f in (proportion.log_e_above, proportion.log_e_below))
 
     assert np.isfinite(above).all() and np.isfinite(below).all()
     assert (np.diff(above) > 0).all() and (np.diff(below) < 0).all()
@@ -461,7 +461,7 @@ def test_evidence_on_the_split(n_c: int, n_b: int, share: float, tolerance: floa
         (lambda: proportion.interval(-1, 2), "x is -1"),
         (lambda: proportion.interval(math.nan, 2), "x is nan"),
         (lambda: proportion.interval(0, INF), "n is inf"),
-        (lambda: proportion.log_e_below(0, 1e13, 0.1), "n is 10000000000000.0, expected numbers from 0 to 1e+12"),
+        (lambda: proportion.log_e_below(0, 1e13, 0.1), "n is 10000000000000.0, expected a number from 0 to 1e+12"),
         (lambda: proportion.interval(0, 2, alpha=0), "alpha is 0"),
         (lambda: proportion.interval(0, 2, dispersion=0.5), "dispersion is 0.5"),
         (lambda: proportion.log_e_above(0, 2, 1), "p0 is 1"),
