@@ -32,7 +32,7 @@ from tests.integration.controlplane import ControlPlaneError
 
 STEADY_TICKS = 12
 BROKEN = 5
-"""Of each shard, each time; a tenth of it where that is less."""
+"""Of each shard, each time; a quarter of it where that is less."""
 DOWN_SECONDS = 30.0
 """At least so long one shard is down, with rollouts that should be reverted."""
 SHOWN = 20
@@ -161,7 +161,7 @@ class Measurement:
     def _chosen(self, shard: Shard) -> list[Key]:
         healthy = set(self.stage.fleet.healthy())
         mine = [key for key in self.ownership.now_of(shard) if key in healthy]
-        return random.sample(mine, max(1, min(BROKEN, len(mine) // 10)))
+        return random.sample(mine, max(1, min(BROKEN, len(mine) // 4)))
 
     async def _break(self, shards: Sequence[Shard]) -> Figures:
         """Fault begins → weight 0, by shard."""
