@@ -13,7 +13,7 @@ from benchmarks.felt.access import Access
 from benchmarks.felt.answers import Load
 from benchmarks.felt.idle import Processors
 from benchmarks.felt.scrapes import Scrapes
-from benchmarks.felt.shares import Observed, figures
+from benchmarks.felt.shares import Observed, by_kind, figures
 from benchmarks.felt.shop import Shop
 from benchmarks.felt.watched import Watched
 from benchmarks.report import Figures
@@ -93,7 +93,7 @@ class Group:
             "fault_at": fault,
             "fault_set_within": round(broken - fault, 3),
             "candidate_answers_before": answered,
-            "failed_before": len(answers.failures) - len(observed.failures),
+            "failed_before": by_kind(failure for failure in answers.failures if failure.received < fault),
             "sent_per_second": round((answers.sent - sent) / (ended - fault), 1),
             "idle": idle,
         }

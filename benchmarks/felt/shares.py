@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -36,18 +37,25 @@ def figures(observed: Observed) -> Figures:
     if not observed.failures or not observed.failing_scrapes or steered is None:
         seen = f"{len(observed.failures)} failures, {len(observed.failing_scrapes)} failing scrapes, route {steered}"
         raise ValueError(f"nothing to measure: {seen}")
+    if observed.visible < observed.failing_scrapes[0]:
+        raise ValueError("reverted before any scrape held a failure: something else broke the objectives")
     last = max(failure.received for failure in observed.failures)
     moments = [fault, observed.failing_scrapes[0], observed.decided, steered, last]
     lengths = [round(after - before, 3) for before, after in pairwise(moments)]
     return {
         "felt": round(last - fault, 3),
         "failed": len(observed.failures),
-        "failed_without_model": sum(failure.version is None for failure in observed.failures),
+        "failed_by_kind": by_kind(observed.failures),
         **dict(zip(SHARES, lengths, strict=True)),
         "first_failed": round(min(failure.received for failure in observed.failures) - fault, 3),
         "visible": round(observed.visible - fault, 3),
         "failing_scrapes": sum(at <= observed.visible for at in observed.failing_scrapes),
     }
+
+
+def by_kind(failures: Iterable[Failure]) -> dict[str, int]:
+    """How many failed how, and in which version."""
+    return dict(Counter(f"{failure.status} of {failure.version}" for failure in failures))
 
 
 def cells(runs: Sequence[dict[str, Any]]) -> list[Figures]:

@@ -33,7 +33,8 @@ def test_shares_of_a_run_add_up_to_what_is_felt() -> None:
     found = figures(observed())
     assert found["felt"] == 1.75
     assert [found[name] for name in SHARES] == [0.5, 0.75, 0.25, 0.25]
-    assert (found["failed"], found["failed_without_model"], found["first_failed"]) == (2, 1, 0.25)
+    assert (found["failed"], found["first_failed"]) == (2, 0.25)
+    assert found["failed_by_kind"] == {"500 of 2": 1, "None of None": 1}
     assert (found["visible"], found["failing_scrapes"]) == (1.0, 1), "the second scrape came after the proof"
 
 
@@ -45,6 +46,11 @@ def test_proxy_share_is_negative_where_no_request_met_the_candidate_any_more() -
 def test_run_without_one_of_its_moments_is_not_measured(missing: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="nothing to measure"):
         figures(observed(**missing))
+
+
+def test_revert_that_had_another_cause_is_not_measured() -> None:
+    with pytest.raises(ValueError, match="before any scrape held a failure"):
+        figures(observed(visible=100.25))
 
 
 def test_table_has_a_row_a_cell_and_counts_what_was_not_measured() -> None:
