@@ -113,7 +113,9 @@ class Measurement:
     running: dict[Shard, Commander] = field(default_factory=dict)
 
     async def run(self) -> Figures:
-        figures: Figures = {"setup": await self._set_up(), "steady": await self._steady()}
+        figures: Figures = {"setup": await self._set_up()}
+        say(f"set up: {figures['setup']}")
+        figures["steady"] = await self._steady()
         say(f"steady: {figures['steady']}")
         figures["both_up"] = await self._break(SHARDS)
         figures["one_down"] = await self._one_down()
