@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
-from operator import add, attrgetter, sub
+from operator import add, itemgetter, sub
 from typing import NamedTuple
 
 from ops_commander.core.samples import PodSamples, Sample
@@ -17,7 +17,8 @@ LEAD_IN = timedelta(seconds=60)
 Moment = tuple[int, int]
 Span = tuple[float, float]
 
-_NAME = attrgetter("series")
+_NAME = itemgetter(0)
+"""Of a sample: the series."""
 
 
 @lru_cache(maxsize=1024)
@@ -150,8 +151,7 @@ class ArmCounters:
                 continue  # its requests are not counted, so neither are its errors
             before, now = self._last.get((number, pod), ()), samples[pod]
             if list(map(_NAME, before)) == list(map(_NAME, now)):
-                for had, sample in zip(before, now, strict=True):
-                    gains.add(had, sample)
+                gains.add_same(before, now)
                 self._last[number, pod] = now
             else:
                 self._last[number, pod] = gains.add_others(before, now)
@@ -160,6 +160,11 @@ class ArmCounters:
 
 def _in_order(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(sorted(samples, key=_NAME))
+
+
+def _gain(before: float, now: float) -> float:
+    """A counter that fell began again at 0."""
+    return now - before if now >= before else max(now, 0.0)
 
 
 @dataclass(slots=True)
@@ -175,6 +180,19 @@ class _Gains:
             return Increments(self.value)
         return Increments(self.value, Buckets.of(self.buckets), self.spans, self.moments)
 
+    def add_same(self, before: Sequence[Sample], now: Sequence[Sample]) -> None:
+        """Where the series are those of the tick before, as they nearly always are."""
+        value, buckets = self.value, self.buckets
+        for had, sample in zip(before, now, strict=True):
+            if self.plain:
+                value += _gain(had.value, sample.value)
+            elif (edge := sample.edge) is not None and sample.buckets is None:
+                buckets[edge] = buckets.get(edge, 0.0) + _gain(had.value, sample.value)
+            else:
+                self.add(had, sample)
+        if self.plain:
+            self.value = value
+
     def add_others(self, before: Sequence[Sample], now: Sequence[Sample]) -> tuple[Sample, ...]:
         """Where series have come or gone; the latest samples of all that there were."""
         known = {sample.series: sample for sample in before}
@@ -187,8 +205,7 @@ class _Gains:
         if now.buckets is not None and not self.plain:
             self._add_native(before, now)
             return
-        had = before.value if before else 0.0
-        gained = now.value - had if now.value >= had else max(now.value, 0.0)  # a counter that fell began again at 0
+        gained = _gain(before.value if before else 0.0, now.value)
         if self.plain:
             self.value += gained
         elif now.edge is not None:

@@ -423,3 +423,27 @@ def test_what_an_arm_gained_since_is_what_was_added() -> None:
 
     assert both.since(one) == Arm((3.0, 4.0), Buckets.of({0.1: 1.0, INF: 5.0}), {(0.0, 0.1): 3.0}, {(0, 0): 1.0})
     assert both.since(Arm()) == both
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([ERRORS, AGAINST, SLOW, ERRORS.model_copy(update={"max": None, "min": 0.02})]),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60), st.integers(0, 9), st.integers(1, 60)), max_size=80),
+)
+def test_a_breach_that_is_looked_for_alone_is_that_of_the_whole_measure(
+    objective: Objective, rows: list[tuple[int, int, int, int]]
+) -> None:
+    """It is worked out only where one is possible."""
+    sums = list(accumulate(rows, lambda one, other: tuple(map(sum, zip(one, other, strict=True)))))
+
+    def arm(bad: int, good: int) -> Sequence[PodSamples]:
+        if objective.quantile:
+            return classic((0.5, INF), (good, good + bad))
+        return ratio(bad, good + bad)
+
+    ticks = [(arm(0, 0), arm(0, 0)), *((arm(a, b), arm(c, d)) for a, b, c, d in sums)]
+    tally = trial_of(objective, ticks).tally
+
+    known = measures.measured(objective, tally, None)
+    assert measures.breached(objective, tally, None) == known.breaches
+    assert measures.interval(objective, tally, None) == known.interval

@@ -499,3 +499,22 @@ def test_intervals_meet_or_do_not() -> None:
     assert Interval(0, 1).intersect(Interval(1, 2)) == Interval(1, 1)
     assert Interval(0, 1).intersect(Interval(1.5, 2)) is None
     assert Interval(-INF, 1).contains(-1e300) and not Interval(0, 1).contains(math.nan)
+
+
+@quick
+@given(
+    st.lists(st.tuples(shares(1e4), shares(1e5)), max_size=5),
+    st.floats(0.3, 3),
+    st.sampled_from([Side.ABOVE, Side.BELOW]),
+    FACTORS,
+)
+def test_no_evidence_of_a_ratio_is_higher_than_its_bound(
+    ticks: list[tuple[tuple[float, float], tuple[float, float]]], ratio: float, side: Side, phi: float
+) -> None:
+    """Of which `measures` makes that a breach need not be worked out."""
+    evidence = RatioEvidence.empty()
+    for mine, theirs in ticks:
+        evidence = evidence.add(*mine, *theirs)
+    log_e = evidence.log_e_above if side is Side.ABOVE else evidence.log_e_below
+
+    assert log_e(ratio, dispersion=phi) <= evidence.highest_log_e(ratio, side, dispersion=phi) + 1e-9
