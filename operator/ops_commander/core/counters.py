@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,7 +35,7 @@ class Buckets(Mapping[float, float]):
     def __init__(self, edges: tuple[float, ...] = (), counts: Iterable[float] = ()) -> None:
         """The edges rise, and there is a count for each."""
         self.edges = edges
-        self.counts = tuple(counts)
+        self.counts: Sequence[float] = array("d", counts)
 
     @classmethod
     def of(cls, counts: Mapping[float, float]) -> Buckets:
@@ -56,7 +57,7 @@ class Buckets(Mapping[float, float]):
         return len(self.edges)
 
     def __hash__(self) -> int:
-        return hash((self.edges, self.counts))
+        return hash((self.edges, *self.counts))
 
     def __repr__(self) -> str:
         return f"Buckets({dict(self)!r})"
