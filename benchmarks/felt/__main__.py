@@ -18,8 +18,8 @@ from benchmarks.felt.access import Access, access
 from benchmarks.felt.answers import Load
 from benchmarks.felt.results import FOLDER, Results
 from benchmarks.felt.run import Group, NotMeasuredError
-from benchmarks.felt.shares import cells
-from benchmarks.felt.shop import Shop, infer_url, operator_values
+from benchmarks.felt.shares import SHARES, cells
+from benchmarks.felt.shop import PREFIX, Shop, infer_url, operator_values
 from benchmarks.felt.table import table
 from benchmarks.felt.watched import Watched
 from hack.cluster.commands import BootstrapError
@@ -34,6 +34,9 @@ _METHOD = (
     " 2 stable pods, 1 candidate pod; fault: 100 % of the candidate's answers are 500, at a random instant after it was"
     " scraped twice; sample objectives error-rate 1 %, error-ratio, p95-latency"
 )
+
+_OPERATOR = (f"deployment/{installed.RELEASE}", f"--namespace={installed.OPERATOR_NAMESPACE}")
+_IMAGE = r"{.spec.template.metadata.annotations.ops-commander\.dev/image}"
 
 
 async def _one(group: Group, weight: int) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def _told(run: dict[str, Any]) -> str:
     head = f"scrape {run['interval']} s, weight {run['weight']}, {run['took']:.0f} s: "
     if "error" in run:
         return f"{head}{run['error']}"
-    shares = ", ".join(f"{name} {run[name]:.2f}" for name in ("scrape", "decision", "write", "proxy"))
+    shares = ", ".join(f"{name} {run[name]:.2f}" for name in SHARES)
     return head + f"felt {run['felt']:.2f} s, {run['failed']} failed; {shares}; idle {run['idle']:.0%}"
 
 
@@ -134,7 +137,15 @@ def _setting(options: argparse.Namespace) -> dict[str, Any]:
         "poll": options.poll,
         "rate": options.rate,
         "at_once": options.at_once,
+        "operator_image": installed.kubectl("get", *_OPERATOR, f"--output=jsonpath={_IMAGE}"),
     }
+
+
+def _remove_leftovers() -> None:
+    """Of a run that was killed."""
+    for found in installed.kubectl("get", "namespaces", "--output=name").split():
+        if (name := found.removeprefix("namespace/")).startswith(PREFIX):
+            installed.remove_demo(name)
 
 
 def main() -> int:
@@ -143,6 +154,7 @@ def main() -> int:
     record = installed.ensure_cluster()
     installed.build_images()
     installed.install_operator(**operator_values(options.scrapes, f"{options.poll}s"))
+    _remove_leftovers()
     told = _setting(options)
     say(f"{told['machine']}\n{told['method']}")
     path = options.resume or FOLDER / f"felt-{clock.now():%Y%m%d-%H%M%S}.json"

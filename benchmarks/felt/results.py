@@ -11,6 +11,8 @@ from benchmarks.felt.shares import cells
 from hack.cluster.workspace import REPOSITORY
 
 FOLDER = REPOSITORY / "benchmarks" / "results"
+_SAME = ("operator_image", "poll", "rate", "at_once")
+"""What runs of one file have in common."""
 
 
 @dataclass
@@ -23,8 +25,11 @@ class Results:
     @classmethod
     def resumed(cls, path: Path, told: dict[str, Any]) -> Results:
         """With the runs of that file that were measured; the others are done again."""
-        runs = json.loads(path.read_text())["runs"]
-        return cls(path, told, [run for run in runs if "error" not in run])
+        found = json.loads(path.read_text())
+        for name in _SAME:
+            if found[name] != told[name]:
+                raise SystemExit(f"{path} has {name} {found[name]}, this is {told[name]}: they do not go together")
+        return cls(path, told, [run for run in found["runs"] if "error" not in run])
 
     def add(self, run: dict[str, Any]) -> None:
         self.runs.append(run)

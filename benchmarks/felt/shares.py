@@ -11,9 +11,10 @@ from typing import Any
 from benchmarks.felt.answers import Failure
 from benchmarks.report import Figures, spread
 
-SHARES = ("scrape", "decision", "write", "proxy")
-"""Of the whole, one after the other: until a scrape holds a failure, until the revert is decided, until the route says
-so, until the last failed answer. The proxy's is negative where no request met the candidate any more."""
+SHARES = ("scrape", "proof", "decision", "write", "proxy")
+"""Of the whole, one after the other: until a scrape holds a failure, until one holds enough of them, until the revert
+is decided, until the route says so, until the last failed answer. The proxy's is negative where no request met the
+candidate any more."""
 MEASURED = ("felt", "failed", *SHARES, "visible", "failing_scrapes", "idle")
 
 
@@ -39,8 +40,9 @@ def figures(observed: Observed) -> Figures:
         raise ValueError(f"nothing to measure: {seen}")
     if observed.visible < observed.failing_scrapes[0]:
         raise ValueError("reverted before any scrape held a failure: something else broke the objectives")
+    proving = [at for at in observed.failing_scrapes if at <= observed.visible]
     last = max(failure.received for failure in observed.failures)
-    moments = [fault, observed.failing_scrapes[0], observed.decided, steered, last]
+    moments = [fault, proving[0], proving[-1], observed.decided, steered, last]
     lengths = [round(after - before, 3) for before, after in pairwise(moments)]
     return {
         "felt": round(last - fault, 3),
@@ -49,7 +51,7 @@ def figures(observed: Observed) -> Figures:
         **dict(zip(SHARES, lengths, strict=True)),
         "first_failed": round(min(failure.received for failure in observed.failures) - fault, 3),
         "visible": round(observed.visible - fault, 3),
-        "failing_scrapes": sum(at <= observed.visible for at in observed.failing_scrapes),
+        "failing_scrapes": len(proving),
     }
 
 

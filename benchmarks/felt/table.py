@@ -8,6 +8,7 @@ from benchmarks.report import Figures, seconds
 
 _TITLES = (
     ("scrape", "to the first scrape with a failure"),
+    ("proof", "to the one that proves it"),
     ("decision", "to the decision"),
     ("write", "to the route"),
     ("proxy", "to the last failed answer"),

@@ -32,10 +32,15 @@ def run(weight: int, **changes: Any) -> dict[str, Any]:
 def test_shares_of_a_run_add_up_to_what_is_felt() -> None:
     found = figures(observed())
     assert found["felt"] == 1.75
-    assert [found[name] for name in SHARES] == [0.5, 0.75, 0.25, 0.25]
+    assert [found[name] for name in SHARES] == [0.5, 0.0, 0.75, 0.25, 0.25]
     assert (found["failed"], found["first_failed"]) == (2, 0.25)
     assert found["failed_by_kind"] == {"500 of 2": 1, "None of None": 1}
     assert (found["visible"], found["failing_scrapes"]) == (1.0, 1), "the second scrape came after the proof"
+
+
+def test_proof_takes_as_many_scrapes_as_it_needs() -> None:
+    found = figures(observed(failing_scrapes=(100.25, 100.75, 101.5)))
+    assert (found["scrape"], found["proof"], found["decision"], found["failing_scrapes"]) == (0.25, 0.5, 0.5, 2)
 
 
 def test_proxy_share_is_negative_where_no_request_met_the_candidate_any_more() -> None:
@@ -62,12 +67,15 @@ def test_table_has_a_row_a_cell_and_counts_what_was_not_measured() -> None:
 
 def test_results_keep_each_run_and_a_resumed_file_says_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "results" / "felt.json"
-    results = Results(path, {"poll": 1})
+    told = {"operator_image": "sha256:1", "poll": 1, "rate": 200.0, "at_once": 1}
+    results = Results(path, told)
     assert results.missing(5, [5, 50], 2) == [5, 50, 5, 50]
     results.add(run(5))
     results.add({"interval": 5, "weight": 50, "error": "TimeoutError"})
     assert len(json.loads(path.read_text())["runs"]) == 2
-    assert Results.resumed(path, {"poll": 1}).missing(5, [5, 50], 2) == [50, 5, 50]
+    assert Results.resumed(path, told).missing(5, [5, 50], 2) == [50, 5, 50]
+    with pytest.raises(SystemExit, match="operator_image sha256:1, this is sha256:2"):
+        Results.resumed(path, told | {"operator_image": "sha256:2"})
 
 
 def test_every_failure_is_kept_with_its_times() -> None:
