@@ -143,6 +143,7 @@ def profiled(pid: int, file: Path | None) -> Iterator[None]:
     if file is None or program is None:
         yield
         return
+    file.parent.mkdir(parents=True, exist_ok=True)
     command = [program, "record", "--pid", str(pid), "--format", "raw", "--rate", "100", "--output", str(file)]
     command += ["--duration", "600", "--threads"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
