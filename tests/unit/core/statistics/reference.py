@@ -18,6 +18,8 @@ from ops_commander.core.statistics.special import Array
 STITCHES = 2.0
 """η: how much longer each epoch of a stitched boundary is than the one before."""
 
+FAINT = 1e-290
+
 DECAY = 1.4
 """s: how quickly later epochs get less of α."""
 
@@ -203,10 +205,10 @@ def log_e_below_each(x: Array, n: Array, p0: float) -> Array:
 
 
 def log_beta_binomial(x: Array, n: Array, p0: float, share: Callable[..., Array]) -> Array:
-    """ln of the likelihood at p0 over that mixed over the prior's part on one side of p0."""
+    """Less ln E; not a number where scipy's share of the distribution has hardly a digit any more."""
     a, b = p0 / min(p0, 1 - p0), (1 - p0) / min(p0, 1 - p0)
     mixed = special.betaln(a + x, b + n - x) - special.betaln(a, b)
-    with np.errstate(divide="ignore"):
-        mixed += np.log(share(a + x, b + n - x, p0)) - np.log(share(a, b, p0))
+    held = share(a + x, b + n - x, p0)
+    mixed += np.log(np.where(held > FAINT, held, np.nan)) - np.log(share(a, b, p0))
     result: Array = special.xlogy(x, p0) + special.xlog1py(n - x, -p0) - mixed
     return result
