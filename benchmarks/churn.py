@@ -250,10 +250,10 @@ def _measured(plane: ControlPlane, options: argparse.Namespace) -> Figures:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.churn", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--population", type=int, default=90, help="rollouts at any time")
+    parser.add_argument("--population", type=int, default=60, help="rollouts at any time")
     parser.add_argument("--total", type=int, default=1000, help="rollouts that go, and come anew")
-    parser.add_argument("--minutes", type=float, default=18.0, help="length; times the speed it is what is simulated")
-    parser.add_argument("--speed", type=float, default=20.0, help="factor by which durations are shortened")
+    parser.add_argument("--minutes", type=float, default=45.0, help="length; times the speed it is what is simulated")
+    parser.add_argument("--speed", type=float, default=8.0, help="factor by which durations are shortened")
     parser.add_argument("--tick", type=float, default=2.0, help="seconds between ticks")
     parser.add_argument("--flag", action="append", default=[], help="one more flag of `ops-commander run`")
     options = parser.parse_args()
