@@ -243,7 +243,7 @@ def _measured(plane: ControlPlane, options: argparse.Namespace) -> Figures:
         found["failed"] = causes(failure)
     life = options.population * options.minutes * 60 / options.total
     warm_up = max(options.minutes * 60 / 6, 1.5 * life)
-    if samples and samples[-1].at > warm_up:
+    if samples and samples[-1].at > warm_up + 20 * SAMPLE_SECONDS:
         found |= judged(samples, warm_up, options.speed)
     return {**found, "seconds_of_a_life": round(life, 1), "samples": [asdict(sample) for sample in samples]}
 
