@@ -185,10 +185,12 @@ def _revision(item: Mapping[str, Any]) -> str:
 
 
 def _manifest_view(item: Mapping[str, Any]) -> bytes:
-    """The object as JSON text, a tenth of the size of its dicts; the version stands beside it."""
+    """The object as JSON text, a tenth of the size of its dicts; the version stands beside it. Items of a list do not
+    say their kind."""
     left_out = ("managedFields", "resourceVersion")
     metadata = {name: value for name, value in item["metadata"].items() if name not in left_out}
-    return json.dumps({**item, "metadata": metadata}, separators=(",", ":")).encode()
+    content = {name: value for name, value in item.items() if name not in ("apiVersion", "kind")}
+    return json.dumps({**content, "metadata": metadata}, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _replica_set_view(item: Mapping[str, Any]) -> ReplicaSetView:

@@ -12,7 +12,7 @@ takes pods and labels.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,8 +68,10 @@ def unscoped(query: str) -> str:
     return text_of(parse(query), lambda selector: _without(selector, *PLACEHOLDERS))
 
 
-def scoped(query: str, *, namespace: str, pod_prefix: str, labels: PodLabels = DEFAULT_LABELS) -> str:
-    """The query for pods of one namespace whose names are the prefix, a dash and one more part."""
+def scoped(query: str, *, namespace: str, pod_prefix: str | Sequence[str], labels: PodLabels = DEFAULT_LABELS) -> str:
+    """The query for pods of one namespace whose names are the prefix, or one of several, a dash and one more part."""
+    prefixes = [pod_prefix] if isinstance(pod_prefix, str) else sorted(set(pod_prefix))
+    named = _escaped(prefixes[0]) if len(prefixes) == 1 else f"(?:{'|'.join(map(_escaped, prefixes))})"
     root = parse(query)
     has_places = bool(_placeholders(root) & set(_OF_PODS))
 
@@ -78,7 +80,7 @@ def scoped(query: str, *, namespace: str, pod_prefix: str, labels: PodLabels = D
         if not there:
             return []
         part = "-compare-[a-z0-9]+" if there == ["$comparer"] else "-[a-z0-9]+"
-        pods = f"{label_text(labels.pod)}=~{quoted(_escaped(pod_prefix) + part)}"
+        pods = f"{label_text(labels.pod)}=~{quoted(named + part)}"
         return [matcher(labels.namespace, namespace), pods]
 
     return text_of(root, lambda each: [*_without(each, *PLACEHOLDERS), *scope(each)])

@@ -42,6 +42,7 @@ class Gap:
     question: Question
     start: datetime
     end: datetime
+    interval: timedelta
 
 
 @dataclass(slots=True)
@@ -95,6 +96,17 @@ class _Followed:
         if self.pending:
             self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
 
+    def looks_bad(self) -> bool:
+        """Whether the ticks that wait for their history show a breach by themselves. That decides nothing but whose
+        history is read first: they are no evidence without it."""
+        complete = sorted(at for at in self.pending if self._is_complete(at))
+        if len(complete) < 2 or not self.trial.objective.reverts:
+            return False
+        glance = _Followed(Trial(self.trial.objective, complete[0], self.trial.baseline), complete[0])
+        for at in (complete[0], complete[-1]):
+            glance.hand_on(at, self.pending[at])
+        return _shows_breach(glance)
+
     def missing_until(self, interval: timedelta) -> datetime | None:
         """The last tick before the latest one that waits completely, if what follows next is missing; else None."""
         complete = [at for at in self.pending if self._is_complete(at)]
@@ -110,6 +122,8 @@ class _Case:
     looked_at: datetime | None = None
     """The tick for which the rollout was last woken."""
     breached: bool = False
+    looks_bad: bool = False
+    """Whether ticks that wait for the history before them show a breach by themselves."""
 
     def is_due(self, at: datetime, interval: timedelta) -> bool:
         """Whether a tick that all objectives have is worth a look at the rollout."""
@@ -195,6 +209,7 @@ class EvidenceBook:
             if query in followed.queries:
                 followed.keep(reading.at, query, arms)
                 breach = (followed.drain(self.interval) and _shows_breach(followed)) or breach
+                case.looks_bad = case.looks_bad or (bool(followed.pending) and followed.looks_bad())
         case.breached = breach
         if not breach and not case.is_due(reading.at, self.interval):
             return False
@@ -224,13 +239,18 @@ class EvidenceBook:
             if starts:
                 start = min(starts)
                 end = min(max(ends), start + (MOST_GAP_TICKS - 1) * self.interval)
-                yield Gap(key, case.question, start, end)
+                yield Gap(key, case.question, start, end, self.interval)
 
     def not_filled(self, gap: Gap, error: str) -> bool:
         """History could not be read; whether that is news."""
         known = self._unread.get(gap.key)
         self._unread[gap.key] = error
         return known != error
+
+    def looks_bad(self, key: Key) -> bool:
+        """Whether what waits for a rollout's history shows a breach already."""
+        case = self._cases.get(key)
+        return case is not None and case.looks_bad
 
     def is_unread(self, key: Key) -> bool:
         """Whether the latest try to read a rollout's history failed."""
@@ -242,6 +262,7 @@ class EvidenceBook:
         case = self._cases.get(gap.key)
         if case is None or not case.question.is_about_the_split_of(gap.question):
             return False
+        case.looks_bad = False
         for followed in case.trials.values():
             queries = followed.queries
             if not all(query in history for query in queries):

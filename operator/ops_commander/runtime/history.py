@@ -1,4 +1,4 @@
-"""Reads ticks that have passed: of one rollout alone, so that the cost grows with what it has missed."""
+"""Reads ticks that have passed: of some rollouts alone, so that the cost grows with what they have missed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MetricSource(Protocol):
 
 @dataclass
 class History:
-    """Range queries that are scoped to the pods of one rollout."""
+    """Range queries that are scoped to the pods of some rollouts."""
 
     interval: timedelta
     _turns: defaultdict[str, asyncio.Semaphore] = field(
@@ -48,18 +48,21 @@ class History:
     async def read(
         self, source: MetricSource, queries: Iterable[str], owners: Sequence[Owner], start: datetime, end: datetime
     ) -> dict[str, list[Reading]]:
-        """Every tick from start to end, by query. Raises QueryError."""
+        """Every tick from start to end, by query; of a namespace all owners at once. Raises QueryError."""
+        prefixes: dict[str, list[str]] = {}
+        for namespace, name in owners:
+            prefixes.setdefault(namespace, []).append(name)
 
-        async def one(query: str, owner: Owner) -> list[Reading]:
+        async def one(query: str, namespace: str) -> list[Reading]:
             async with self._turns[source.name]:
-                scoped = promql.scoped(query, namespace=owner[0], pod_prefix=owner[1], labels=source.labels)
+                scoped = promql.scoped(query, namespace=namespace, pod_prefix=prefixes[namespace], labels=source.labels)
                 return await source.query_range(scoped, start, end, self.interval)
 
-        async def both(query: str) -> tuple[str, list[Reading]]:
-            arms = await asyncio.gather(*(one(query, owner) for owner in owners))
-            return query, [_merged(together) for together in zip(*arms, strict=True)]
+        async def everywhere(query: str) -> tuple[str, list[Reading]]:
+            parts = await asyncio.gather(*(one(query, namespace) for namespace in prefixes))
+            return query, [_merged(together) for together in zip(*parts, strict=True)]
 
-        return dict(await asyncio.gather(*map(both, sorted(set(queries)))))
+        return dict(await asyncio.gather(*map(everywhere, sorted(set(queries)))))
 
     async def baseline(
         self, source: MetricSource, objectives: Sequence[Objective], stable: Owner, window: timedelta, now: datetime
@@ -74,6 +77,8 @@ class History:
 
 
 def _merged(readings: Sequence[Reading]) -> Reading:
+    if len(readings) == 1:
+        return readings[0]
     return Reading(readings[0].at, {owner: pods for reading in readings for owner, pods in reading.rows.items()})
 
 

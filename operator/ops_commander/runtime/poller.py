@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,8 +23,12 @@ log = logging.getLogger(__name__)
 ASK_AFTER = timedelta(milliseconds=250)
 """A scrape that began at a tick is stored a moment later: asked at once, the same tick could have two answers."""
 
-MOST_GAPS_AT_ONCE = 16
-"""Of one server."""
+MOST_READS_AT_ONCE = 4
+"""Of one server: each is a query a metric, for the gaps of some rollouts together."""
+
+MOST_GAPS_TOGETHER = 16
+MOST_TICKS_TOGETHER = 2000
+"""Ticks of all gaps that are read together: an answer stays a few megabytes."""
 
 TICKS_AT_ONCE = 25
 
@@ -44,8 +48,12 @@ class Poller:
     history: History
     clock: Callable[[], datetime]
     wake: Callable[[Key], None]
-    _running: dict[tuple[str, tuple[str, str]], asyncio.Task[None]] = field(default_factory=dict)
+    _running: dict[tuple[str, tuple[str, str]], asyncio.Task[bool | None]] = field(default_factory=dict)
     _answered_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    _filling: dict[tuple[str, tuple[str, str]], list[Key]] = field(default_factory=dict)
+    """Rollouts whose gaps are being read, by the name of the read."""
+    _asked: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    """The latest tick that was asked for."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -72,15 +80,29 @@ class Poller:
         self._read_gaps(at)
 
     def _read_gaps(self, at: datetime) -> None:
-        """Those that could not be read before come last, and no server's keep those of another from being read."""
-        busy = Counter(self.book.source(key) for kind, key in self._running if kind == "gap")
-        for gap in sorted(self.book.gaps(at), key=lambda gap: self.book.is_unread(gap.key)):
-            server = self.book.source(gap.key)
-            if ("gap", gap.key) not in self._running and busy[server] < MOST_GAPS_AT_ONCE:
+        """Those that look bad come first, those that could not be read before come last and alone, and no server's keep
+        those of another from being read."""
+        self._asked = at
+        busy = Counter(self.book.source(keys[0]) for keys in self._filling.values())
+        being_filled = {key for keys in self._filling.values() for key in keys}
+        waiting = [gap for gap in self.book.gaps(at) if gap.key not in being_filled]
+        for gaps in _together(sorted(waiting, key=self._turn), self._is_alike):
+            server = self.book.source(gaps[0].key)
+            if busy[server] < MOST_READS_AT_ONCE:
                 busy[server] += 1
-                self._start(("gap", gap.key), self._fill(gap))
+                name = ("gap", gaps[0].key)
+                self._filling[name] = [gap.key for gap in gaps]
+                self._start(name, self._fill(gaps))
 
-    def _start(self, name: tuple[str, tuple[str, str]], work: Coroutine[Any, Any, None]) -> None:
+    def _turn(self, gap: Gap) -> tuple[bool, bool]:
+        return self.book.is_unread(gap.key), not self.book.looks_bad(gap.key)
+
+    def _is_alike(self, gap: Gap) -> tuple[object, ...]:
+        """What gaps that are read together have in common."""
+        alone = gap.key if self.book.is_unread(gap.key) else None
+        return self.book.source(gap.key), gap.key[0], gap.question.queries, alone
+
+    def _start(self, name: tuple[str, tuple[str, str]], work: Coroutine[Any, Any, bool | None]) -> None:
         if name in self._running:
             work.close()
             return
@@ -88,8 +110,11 @@ class Poller:
         self._running[name] = task
         task.add_done_callback(partial(self._finished, name))
 
-    def _finished(self, name: tuple[str, tuple[str, str]], task: asyncio.Task[None]) -> None:
+    def _finished(self, name: tuple[str, tuple[str, str]], task: asyncio.Task[bool | None]) -> None:
         del self._running[name]
+        self._filling.pop(name, None)
+        if not task.cancelled() and task.exception() is None and task.result():
+            self._read_gaps(self._asked)  # what fails is tried again with the next tick
         if not task.cancelled() and (error := task.exception()):
             metrics.reconcile_errors.labels("bug").inc()
             log.error("a poll failed: %s", error, exc_info=error)
@@ -111,22 +136,47 @@ class Poller:
         for key in concerned:
             self.wake(key)
 
-    async def _fill(self, gap: Gap) -> None:
-        question = gap.question
-        owners = [question.candidate, question.stable]
+    async def _fill(self, gaps: Sequence[Gap]) -> bool:
+        """Whether they could be read."""
+        question = gaps[0].question
+        owners = [owner for gap in gaps for owner in (gap.question.candidate, gap.question.stable)]
+        start, end = min(gap.start for gap in gaps), max(gap.end for gap in gaps)
         try:
-            source = self.sources.named(self.book.source(gap.key))
-            found = await self.history.read(source, question.queries, owners, gap.start, gap.end)
+            source = self.sources.named(self.book.source(gaps[0].key))
+            found = await self.history.read(source, question.queries, owners, start, end)
         except QueryError as error:
             metrics.query_errors.inc()
-            if self.book.not_filled(gap, str(error)):
-                log.warning("ticks since %s not read: %s", f"{gap.start:%H:%M:%S}", error)
-            return
+            news = [self.book.not_filled(gap, str(error)) for gap in gaps]
+            if any(news):
+                log.warning("ticks since %s not read: %s", f"{start:%H:%M:%S}", error)
+            return False
+        for gap in gaps:
+            await self._fill_one(gap, found)
+        return True
+
+    async def _fill_one(self, gap: Gap, found: Mapping[str, Sequence[Reading]]) -> None:
         for piece in _pieces(found):
             if not self.book.filled(gap, piece):
                 return
             await asyncio.sleep(0)  # reverts of others go in between
         self.wake(gap.key)
+
+
+def _together(gaps: Iterable[Gap], alike: Callable[[Gap], tuple[object, ...]]) -> Iterator[list[Gap]]:
+    """Gaps in their order, those that are alike in one read as far as they fit."""
+    reads: dict[tuple[object, ...], list[list[Gap]]] = {}
+    for gap in gaps:
+        open_reads = reads.setdefault(alike(gap), [])
+        if not open_reads or not _fits(open_reads[-1], gap):
+            open_reads.append([])
+        open_reads[-1].append(gap)
+    yield from (read for of_kind in reads.values() for read in of_kind)
+
+
+def _fits(read: Sequence[Gap], gap: Gap) -> bool:
+    start, end = min(gap.start, *(item.start for item in read)), max(gap.end, *(item.end for item in read))
+    ticks = (end - start) / gap.interval + 1
+    return len(read) < MOST_GAPS_TOGETHER and ticks * (len(read) + 1) <= MOST_TICKS_TOGETHER
 
 
 def _pieces(history: Mapping[str, Sequence[Reading]]) -> Iterator[dict[str, Sequence[Reading]]]:

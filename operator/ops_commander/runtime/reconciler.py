@@ -100,9 +100,20 @@ class Reconciler:
             return None
         now = self.clock()
         decision = decide(snapshot, now)
-        if not anew and _needs_proof(snapshot, decision):
+        if not anew and not await self._may_rest_on_what_is_known(key, snapshot, decision):
             return await self._decided(key, anew=True)
         return snapshot, decision, now
+
+    async def _may_rest_on_what_is_known(self, key: Key, snapshot: Snapshot, decision: Decision) -> bool:
+        """Not where there is more traffic. For acts that no commit of status guards the rollout itself must be as it is
+        known: one that was relabelled while its watch was broken has a new owner, whose work is no drift."""
+        if decision.status is not None:
+            return not adds_traffic(snapshot.status, decision.status)
+        if not (decision.urgent or decision.actions):
+            return True
+        body = await self.cluster.rollout(*key)
+        is_mine = self.rollouts.read(key, body)
+        return is_mine and body is not None and body["metadata"]["resourceVersion"] == snapshot.resource_version
 
     def _let_go(self, key: Key, body: Mapping[str, Any] | None) -> None:
         """Gone, or relabelled: whoever's it is now goes on from status, so that nothing has to be handed over."""
@@ -206,16 +217,6 @@ class Reconciler:
         refused = known.model_copy(update=changes)
         if refused != known:
             self.rollouts.take(await self.cluster.commit(*key, metadata["resourceVersion"], refused))
-
-
-def _needs_proof(snapshot: Snapshot, decision: Decision) -> bool:
-    """Whether what it rests on must be read anew: more traffic, or acts that no commit of status guards.
-
-    A rollout that was relabelled while its watch was broken is still known here: its new owner's work is no drift.
-    """
-    if decision.status is None:
-        return bool(decision.urgent or decision.actions)
-    return adds_traffic(snapshot.status, decision.status)
 
 
 def named(action: Action) -> str:

@@ -45,13 +45,13 @@ class Server:
         self.under_way -= 1
         if self.error:
             raise QueryError(self.error)
-        pod = "ranker-2-x" if "ranker-2" in promql else "ranker-1-x"
+        pods = [f"{owner}-x" for owner in ("ranker-1", "ranker-2", "search-1", "search-2") if owner in promql]
         ticks = range((end - start) // step + 1)
-        return [self._reading(start + step * number, pod) for number in ticks]
+        return [self._reading(start + step * number, promql, pods) for number in ticks]
 
-    def _reading(self, at: datetime, pod: str) -> Reading:
-        passed = (at - START) // TICK
-        return Reading(at, {owner_of("shop", pod): {pod: (Sample("", 100.0 * (1000 + passed)),)}})
+    def _reading(self, at: datetime, promql: str, pods: list[str]) -> Reading:
+        passed, namespace = (at - START) // TICK, "bank" if "bank" in promql else "shop"
+        return Reading(at, {owner_of(namespace, pod): {pod: (Sample("", 100.0 * (1000 + passed)),)} for pod in pods})
 
 
 def read(server: Server, *queries: str, start: int = 0, end: int = 2) -> dict[str, list[Reading]]:
@@ -75,10 +75,8 @@ def test_only_the_pods_of_the_arms_are_asked_for() -> None:
     read(server, "all", "bad", "all")
 
     assert sorted(query for query, *_ in server.asked) == [
-        'all{namespace="shop",pod=~"ranker-1-[a-z0-9]+"}',
-        'all{namespace="shop",pod=~"ranker-2-[a-z0-9]+"}',
-        'bad{namespace="shop",pod=~"ranker-1-[a-z0-9]+"}',
-        'bad{namespace="shop",pod=~"ranker-2-[a-z0-9]+"}',
+        'all{namespace="shop",pod=~"(?:ranker-1|ranker-2)-[a-z0-9]+"}',
+        'bad{namespace="shop",pod=~"(?:ranker-1|ranker-2)-[a-z0-9]+"}',
     ]
     assert {(start, end, step) for _, start, end, step in server.asked} == {(START, START + 2 * TICK, TICK)}
 
@@ -87,7 +85,21 @@ def test_few_reads_are_under_way_at_once() -> None:
     server = Server()
     read(server, *(f"counter_{number}" for number in range(20)))
 
-    assert (len(server.asked), server.most_at_once) == (40, PARALLEL_READS)
+    assert (len(server.asked), server.most_at_once) == (20, PARALLEL_READS)
+
+
+def test_several_rollouts_are_read_together_namespace_by_namespace() -> None:
+    server, bank = Server(), ("bank", "search-1")
+
+    async def main() -> dict[str, list[Reading]]:
+        return await History(TICK).read(server, ["all"], [NEW, OLD, ("shop", "search-2"), bank], START, START)
+
+    [reading] = virtual.run(main())["all"]
+    assert set(reading.rows) == {NEW, OLD, ("shop", "search-2"), bank}
+    assert [query for query, *_ in server.asked] == [
+        'all{namespace="shop",pod=~"(?:ranker-1|ranker-2|search-2)-[a-z0-9]+"}',
+        'all{namespace="bank",pod=~"search-1-[a-z0-9]+"}',
+    ]
 
 
 def test_a_server_that_hangs_delays_no_other() -> None:

@@ -19,7 +19,7 @@ from ops_commander.core.samples import Reading, Sample, owner_of
 from ops_commander.runtime import metrics
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History
-from ops_commander.runtime.poller import ASK_AFTER, MOST_GAPS_AT_ONCE, Poller
+from ops_commander.runtime.poller import ASK_AFTER, MOST_GAPS_TOGETHER, MOST_READS_AT_ONCE, Poller
 from ops_commander.runtime.workqueue import Key
 from tests.unit import virtual
 from tests.unit.virtual import START
@@ -182,7 +182,7 @@ def test_history_is_read_once_for_a_rollout_that_was_seen_from_its_beginning() -
         made = scene()
         made.book.want(SHOP, question(SHOP, errors(), rate("all")))
         await made.run(120)
-        assert len(made.servers.named("").ranges) == 4  # two queries, two arms
+        assert len(made.servers.named("").ranges) == 2  # two queries, two arms
         assert made.book.evidence(SHOP)["errors"].tally.ticks == 23
 
     virtual.run(main())
@@ -254,7 +254,7 @@ def test_a_slow_server_delays_no_other() -> None:
 def test_gaps_that_cannot_be_read_keep_no_other_from_it(down: Server) -> None:
     async def main() -> None:
         made = scene(down, Server("up"))
-        for number in range(MOST_GAPS_AT_ONCE):
+        for number in range(MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER):
             key = ("shop", f"ranker{number}")
             made.book.want(key, question(key, rate("all")), "down")
         made.book.want(BANK, question(BANK, rate("all")), "up")
@@ -264,16 +264,40 @@ def test_gaps_that_cannot_be_read_keep_no_other_from_it(down: Server) -> None:
     virtual.run(main())
 
 
-def test_many_gaps_are_read_a_few_at_a_time() -> None:
+def test_many_gaps_are_read_together_and_one_read_follows_the_other() -> None:
     async def main() -> None:
         made = scene()
-        for number in range(3 * MOST_GAPS_AT_ONCE):
+        for number in range(100):
             key = ("shop", f"ranker{number}")
             made.book.want(key, question(key, rate("all")))
         await made.run(1)
-        assert len(made.servers.named("").ranges) == 2 * MOST_GAPS_AT_ONCE
-        await made.run(14.5)
-        assert len(made.servers.named("").ranges) == 2 * 3 * MOST_GAPS_AT_ONCE
+        reads = made.servers.named("").ranges
+        assert [query.count("ranker") for query, *_ in reads] == [2 * MOST_GAPS_TOGETHER] * 6 + [8]
+        assert len({key for key, _ in made.woken}) == 100
+
+    virtual.run(main())
+
+
+def test_a_history_that_cannot_be_read_together_is_read_alone() -> None:
+    async def main() -> None:
+        made = scene(Server(history_down=True))
+        for key in (SHOP, ("shop", "search")):
+            made.book.want(key, question(key, rate("all")))
+        await made.run(7)
+        assert [query.count("|") for query, *_ in made.servers.named("").ranges] == [3, 1, 1]
+
+    virtual.run(main())
+
+
+def test_the_history_of_what_looks_bad_is_read_first() -> None:
+    async def main() -> None:
+        made = scene(Server(bad_from=START, ranges_take=12.0))
+        keys = [("shop", f"a{number}") for number in range(10 * MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER)]
+        for key in (*keys, SHOP):
+            made.book.want(key, question(key, errors()))
+        await made.run(50)  # the first reads are under way before anything looks bad; these are the next
+        assert made.book.evidence(SHOP)["errors"].seen_at is not None
+        assert sum(made.book.evidence(key)["errors"].seen_at is None for key in keys) > len(keys) / 2
 
     virtual.run(main())
 
