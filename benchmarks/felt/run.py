@@ -66,7 +66,7 @@ class Group:
         scrapes, answers = self._scrapes(revision), self.load.answers
         since = parse_time(self.watched.step["runningSince"]).timestamp()
         await scrapes.await_count(SCRAPES_BEFORE, since, self._patience)
-        await asyncio.sleep(random.uniform(0, self.shop.scrape + self.poll))  # so that scrapes and ticks do not matter
+        await asyncio.sleep(random.uniform(0, max(self.shop.scrape, self.poll)))  # any place between scrapes and ticks
         self._assert_running(deployment)
         before, sent, answered = Processors.now(), answers.sent, answers.answers_of(str(version))
         fault = clock.now().timestamp()
