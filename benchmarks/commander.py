@@ -22,6 +22,7 @@ from ops_commander.api.fields import format_duration
 from ops_commander.runtime import clock
 from tests.integration.controlplane import free_ports, process, tail
 
+AS_IN_THE_IMAGE = ("MALLOC_ARENA_MAX=1",)
 PROGRAM = REPOSITORY / ".venv" / "bin" / "ops-commander"
 POLL_SECONDS = 5.0
 
@@ -110,7 +111,14 @@ class Commanders:
         name = f"operator-{len(self.started) + 1}"
         poll = format_duration(timedelta(seconds=self.poll_seconds))
         command = [
-            *(str(PROGRAM), "run", f"--kubeconfig={self.plane.server.kubeconfig_of(user)}", f"--identity={name}"),
+            *(
+                "env",
+                *AS_IN_THE_IMAGE,
+                str(PROGRAM),
+                "run",
+                f"--kubeconfig={self.plane.server.kubeconfig_of(user)}",
+                f"--identity={name}",
+            ),
             *(f"--prometheus-url={self.prometheus_url}", f"--poll-interval={poll}", f"--http-port={port}"),
             *("--lease-namespace=default", "--log-level=info", "--log-format=json", *self.flags, *flags),
         ]

@@ -45,7 +45,8 @@ MODES = ("errors", "slow", "nan", "empty", *_OF_EVERY_ANSWER)
 
 NO_FAULT = Fault("none", 0.0)
 _SCOPE = re.compile(r'namespace="([^"]*)",\s*pod=~"([^"]*)"')
-_PLAIN = re.compile(r"([a-z0-9.\\-]*)-\[a-z0-9\]\+")
+_PLAIN = re.compile(r"(?:\(\?:)?([a-z0-9.\\|-]*?)\)?-\[a-z0-9\]\+")
+"""Names of ReplicaSets, one or several, and the last part of a pod's name."""
 
 
 @dataclass
@@ -187,7 +188,8 @@ class Endpoint:
         pattern = scope[2].replace("\\\\", "\\")
         plain = _PLAIN.fullmatch(pattern)
         if plain:
-            return self.pods.get((scope[1], plain[1].replace("\\", "")), {}).values()
+            names_ = plain[1].replace("\\", "").split("|")
+            return (pod for name in names_ for pod in self.pods.get((scope[1], name), {}).values())
         return self._matching(scope[1], re.compile(pattern))
 
     def _matching(self, namespace: str, pattern: re.Pattern[str]) -> Iterator[Pod]:

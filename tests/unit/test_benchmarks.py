@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks import audit, fleet, report
 from benchmarks.api import Api
-from benchmarks.prometheus import EDGES, Endpoint, Fault, Pod, kind_of
+from benchmarks.pod_counters import EDGES, Fault, Pod
+from benchmarks.prometheus import Endpoint, kind_of
 from ops_commander.api.policy import RolloutPolicy
 from ops_commander.api.v1alpha1 import ModelRollout
 from ops_commander.core import names, presets, promql
@@ -25,7 +26,7 @@ QUERIES = [
 
 
 def pod(rate: float = 20.0) -> Pod:
-    made = Pod(OWNER, "model-0001-abc-xyz12", rate, born=1000.0)
+    made = Pod(OWNER, "model-0001-abc-xyz12", [(1000.0, 0.0, rate)])
     made.label(1)
     return made
 
@@ -54,15 +55,15 @@ def test_queries_of_the_policy_are_told_apart() -> None:
 def test_errors_begin_at_the_fault_and_all_requests_stay_the_same() -> None:
     fault = Fault("errors", 2000.0)
     healthy, broken = pod().values("requests", 2010.0, None), pod().values("requests", 2010.0, fault)
-    assert sum(map(int, healthy)) == sum(map(int, broken)) == 20 * 1010
-    assert int(broken[1]) - int(pod().values("requests", 2000.0, fault)[1]) == 20 * 10 * 0.2
+    assert sum(healthy) == sum(broken) == 20 * 1010
+    assert broken[1] - pod().values("requests", 2000.0, fault)[1] == 20 * 10 * 0.2
     assert pod().values("errors", 2010.0, fault) == broken[1:]
 
 
 @pytest.mark.parametrize("mode", ["none", "slow"])
 def test_buckets_rise_with_time_and_edge(mode: str) -> None:
     fault = Fault(mode, 1500.0)
-    ticks = [[int(value) for value in pod().values("buckets", at, fault)] for at in (1400.0, 1600.0, 1800.0)]
+    ticks = [pod().values("buckets", at, fault) for at in (1400.0, 1600.0, 1800.0)]
     assert all(row == sorted(row) and len(row) == len(EDGES) for row in ticks)
     assert all(before <= after for rows in zip(*ticks, strict=True) for before, after in itertools.pairwise(rows))
 
@@ -70,12 +71,14 @@ def test_buckets_rise_with_time_and_edge(mode: str) -> None:
 def test_pod_that_is_not_born_or_gone_empty_has_no_rows() -> None:
     assert pod().values("errors", 999.0, None) == []
     assert pod().values("errors", 2001.0, Fault("empty", 2000.0)) == []
-    assert pod().values("errors", 2001.0, Fault("nan", 2000.0)) == ["NaN"]
+    nan = pod().instant("errors", 2001.0, b"2001.000", Fault("nan", 2000.0))
+    assert json.loads(nan)["value"] == [2001.0, "NaN"]
+    assert pod().instant("errors", 2001.0, b"2001.000", Fault("nan", 2000.0, until=2000.5)) != nan
 
 
 def endpoint_with_a_pod() -> Endpoint:
     endpoint = Endpoint(Api("http://unused.example", Path("unused"), ""))
-    endpoint._take("ADDED", pod_object())
+    endpoint._take_pod("ADDED", pod_object(), (OWNER[0], "model-0001"))
     return endpoint
 
 
@@ -85,14 +88,17 @@ def pod_object() -> dict[str, Any]:
     return {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
 
 
-def test_scoped_query_gives_the_rows_of_one_replica_set() -> None:
+@pytest.mark.parametrize("owners", [[OWNER[1]], [OWNER[1], "model-0002-xyz"]])
+def test_scoped_query_gives_the_pods_of_its_replica_sets(owners: list[str]) -> None:
     endpoint = endpoint_with_a_pod()
-    at = endpoint.pods[OWNER]["model-0001-abc-xyz12"].born + 100.0
+    mine = endpoint.pods[OWNER]["model-0001-abc-xyz12"]
+    at = mine.paces[0][0] + 100.0
     for query in QUERIES:
-        scoped = promql.scoped(query, namespace=OWNER[0], pod_prefix=OWNER[1])
-        rows = [json.loads(row) for row in endpoint._range(endpoint.owner_of(scoped), kind_of(scoped), [at, at + 5])]
+        scoped = promql.scoped(query, namespace=OWNER[0], pod_prefix=owners)
+        assert list(endpoint.asked(scoped)) == [mine]
+        rows = [json.loads(row) for row in mine.matrix(kind_of(scoped), [at, at + 5], None)]
         assert rows and all(len(row["values"]) == 2 for row in rows)
-        assert list(endpoint._range(endpoint.owner_of(scoped.replace("-abc", "-abd")), kind_of(scoped), [at])) == []
+        assert list(endpoint.asked(scoped.replace("-abc", "-abd"))) == []
 
 
 def test_calls_are_counted_by_verb_and_resource(tmp_path: Path) -> None:

@@ -33,10 +33,10 @@ class Source:
 
     async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]:
         self.asked.append((start, end))
-        prefix = promql.partition('pod=~"')[2].partition("-[")[0]
+        prefixes = promql.partition('pod=~"(?:')[2].partition(")-[")[0].split("|")
         count = (end - start) // step + 1
-        samples = {f"{prefix}-1x": (Sample("", 1.0),)}
-        return [Reading(start + number * step, {("shop", prefix): samples}) for number in range(count)]
+        rows = {("shop", prefix): {f"{prefix}-1x": (Sample("", 1.0),)} for prefix in prefixes}
+        return [Reading(start + number * step, rows) for number in range(count)]
 
 
 class Runs:
