@@ -9,7 +9,7 @@ from typing import Any
 
 from ops_commander.adapters import cluster_jobs
 from ops_commander.adapters.kubernetes import Invalid, KubernetesApi, NotFound
-from ops_commander.adapters.surroundings import LABELS, SERVICE_NAME, KnownObjects, Surroundings, Wanted, known_of
+from ops_commander.adapters.surroundings import LABELS, KnownObjects, Surroundings, Wanted
 from ops_commander.api.v1alpha1 import API_VERSION, ModelRolloutStatus
 from ops_commander.core import names
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
@@ -38,42 +38,34 @@ class Cluster:
     async def surroundings(self, namespace: str, rollout: str, wanted: Wanted, *, anew: bool = False) -> Surroundings:
         """As the watches have told, or read anew. Raises ApiError if any of it cannot be read: a half view decides
         nothing."""
-        known = await self._read(namespace, rollout, wanted) if anew else self._known
-        around = known.surroundings(namespace, rollout, wanted)
+        if anew:
+            await self._refresh(namespace, rollout, wanted)
+        around = self._known.surroundings(namespace, rollout, wanted)
         test_jobs, comparer = await asyncio.gather(
             cluster_jobs.jobs(self._api, namespace, rollout) if wanted.test_jobs else _nothing(),
             self._comparer(namespace, rollout) if wanted.comparer else _nothing(),
         )
         return replace(around, test_jobs=test_jobs or {}, comparer=comparer)
 
-    async def _read(self, namespace: str, rollout: str, wanted: Wanted) -> KnownObjects:
-        """Everything around one rollout at once. What the watches know is brought up to it."""
-        labels = {names.ROLLOUT_LABEL: rollout}
+    async def _refresh(self, namespace: str, rollout: str, wanted: Wanted) -> None:
+        """Read each object by its name: a list by label costs the API server a look at all pods of the namespace.
+
+        What came into being a moment ago, and no watch has told of, is not seen: there are then fewer pods that serve.
+        """
         services = (names.stable_service_name(rollout), names.candidate_service_name(rollout))
-        lists = {"ReplicaSet": [labels], "Pod": [labels], "EndpointSlice": [{SERVICE_NAME: name} for name in services]}
-        single: dict[str, set[str | None]] = {
-            "Service": {*services},
-            "HTTPRoute": {wanted.route, rollout},
-            "RolloutPolicy": {wanted.policy},
-        }
-        asked = [(kind, self._api.list(kind, namespace, each)) for kind, of in lists.items() for each in of]
-        sought = [(kind, name) for kind, of in single.items() for name in of if name]
-        listed, found = await asyncio.gather(
-            asyncio.gather(*(answer for _, answer in asked)),
-            asyncio.gather(*(self._api.find(kind, namespace, name) for kind, name in sought)),
-        )
-        items: dict[str, list[dict[str, Any]]] = {kind: [] for kind in LABELS}
-        for (kind, _), of_kind in zip(asked, listed, strict=True):
-            items[kind] += of_kind
-        for (kind, name), item in zip(sought, found, strict=True):
+        asked = [("Service", name) for name in services]
+        asked += [("HTTPRoute", name) for name in {wanted.route, rollout}]
+        asked += [("RolloutPolicy", wanted.policy)] if wanted.policy else []
+        asked += [("ReplicaSet", name) for name in self._known.names("ReplicaSet", namespace, rollout)]
+        asked += [
+            ("EndpointSlice", name) for of in services for name in self._known.names("EndpointSlice", namespace, of)
+        ]
+        found = await asyncio.gather(*(self._api.find(kind, namespace, name) for kind, name in asked))
+        for (kind, name), item in zip(asked, found, strict=True):
             if item is None:
                 self._known.drop(kind, namespace, name)
             else:
-                items[kind].append(item)
-        for kind, of_kind in items.items():
-            for item in of_kind:
                 self._known.take(item, kind, quietly=True)
-        return known_of(items)
 
     async def _comparer(self, namespace: str, rollout: str) -> ComparerView:
         labels = {names.COMPARER_OF: rollout}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -115,6 +115,10 @@ class KnownObjects:
         for key in gone:
             self.drop(kind, *key)
 
+    def names(self, kind: str, namespace: str, group: str) -> list[str]:
+        """Of the objects of a rollout; of EndpointSlices, those of a Service."""
+        return sorted(self._groups.get((kind, namespace, group), ()))
+
     def surroundings(self, namespace: str, rollout: str, wanted: Wanted) -> Surroundings:
         """Of one rollout, without what only the API server can tell: its test Jobs and comparer."""
         pods = dict(self._members("Pod", namespace, rollout))
@@ -145,7 +149,7 @@ class KnownObjects:
         return ServiceView(manifest, Counter(pods[pod].revision for pod in serving if pod in pods))
 
     def _members(self, kind: str, namespace: str, group: str) -> Iterator[tuple[str, Any]]:
-        for name in sorted(self._groups.get((kind, namespace, group), ())):
+        for name in self.names(kind, namespace, group):
             yield name, self._objects[kind][namespace, name].view
 
     def _manifest(self, kind: str, namespace: str, name: str) -> Manifest | None:
@@ -273,12 +277,3 @@ def _trouble(pod: Mapping[str, Any]) -> str | None:
 def _described(container: str, state: Mapping[str, Any]) -> str:
     message = state.get("message")
     return f"container {container} {state.get('reason', '?')}" + (f" ({message})" if message else "")
-
-
-def known_of(items: Mapping[str, Iterable[Mapping[str, Any]]]) -> KnownObjects:
-    """Objects by kind, as they were just read."""
-    known = KnownObjects()
-    for kind, of_kind in items.items():
-        for item in of_kind:
-            known.take(item, kind)
-    return known

@@ -24,8 +24,9 @@ from ops_commander.core.situation import PROMOTING, Situation
 CANNOT_STEER_AFTER = timedelta(seconds=5)
 REFRESH_EVERY = timedelta(seconds=15)
 """Observed values alone are written no more often than this,"""
-REFRESH_GROWTH = 1.5
-"""and only once there is so much more evidence than they rest on: a thousand rollouts in progress write little."""
+REFRESH_GROWTH = 2
+"""and only once there is so many times the evidence that they rest on. One write costs the API server as much as 20
+reads: a thousand rollouts in progress write little."""
 
 _NUMBERS = ("observed", "candidate", "stable", "samples", "interval", "trend", "first_tick", "last_tick")
 

@@ -61,6 +61,8 @@ class Operator:
     settings: Settings
     configuration: client.Configuration
     api: KubernetesApi
+    leases: KubernetesApi
+    """Connections of their own: a renewal must not wait behind a thousand writes."""
     prometheus: PrometheusServers
     mlflow: MLflow | None
     artifacts: MLflowArtifacts | None
@@ -94,7 +96,7 @@ class Operator:
         )
         self.watching = asyncio.Event()
         self.election = Election(
-            self.api,
+            self.leases,
             self.settings.lease_namespace,
             self.settings.lease_name,
             self.settings.identity,
@@ -228,9 +230,12 @@ async def operator(settings: Settings) -> AsyncIterator[Operator]:
     artifacts = MLflowArtifacts(settings.mlflow_url) if settings.mlflow_url else None
     evidence = MLflowEvidence(settings.mlflow_url) if settings.mlflow_url else None
     watches = len(LABELS) * len(settings.watched_namespaces)
-    async with KubernetesApi(configuration, connections=REQUESTS_AT_ONCE + watches) as api:
+    async with (
+        KubernetesApi(configuration, connections=2) as leases,
+        KubernetesApi(configuration, connections=REQUESTS_AT_ONCE + watches) as api,
+    ):
         try:
-            yield Operator(settings, configuration, api, prometheus, mlflow, artifacts, evidence)
+            yield Operator(settings, configuration, api, leases, prometheus, mlflow, artifacts, evidence)
         finally:
             prometheus.close()
             for server in (mlflow, artifacts, evidence):

@@ -28,8 +28,8 @@ MOST_PENDING = 120
 """Ticks that wait for the history before them; older ones are read as history themselves."""
 
 
-LOOK_SHARE = 20
-"""A rollout is looked at again when a twentieth more ticks have been counted: a pass is noticed that much later,"""
+LOOK_SHARE = 10
+"""A rollout is looked at again when a tenth more ticks have been counted: a pass is noticed that much later,"""
 LOOK_WITHIN = timedelta(seconds=60)
 """and never later than this. A breach is looked for at each tick."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ MOST_ENDED = 10_000
 class _Kept:
     version: int
     text: bytes
-    """JSON: a tenth of the size of its dicts, and read only when the rollout is looked at."""
+    """Compressed JSON: a fiftieth of the size of its dicts, and read only when the rollout is looked at."""
     route: str
     policy: str
 
@@ -70,7 +71,7 @@ class Rollouts:
         kept = self._kept.get(key[0], {}).get(key[1])
         if kept is None:
             return None
-        body: dict[str, Any] = json.loads(kept.text)
+        body: dict[str, Any] = json.loads(zlib.decompress(kept.text))
         return body
 
     def concerned(self, change: Change) -> list[Key]:
@@ -119,7 +120,7 @@ def _kept(body: Mapping[str, Any]) -> _Kept:
     metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
     spec = body.get("spec") or {}
     route = _at(spec, "traffic", "gatewayAPI", "httpRouteRef", "name") or metadata["name"]
-    text = json.dumps({**body, "metadata": metadata}, separators=(",", ":")).encode()
+    text = zlib.compress(json.dumps({**body, "metadata": metadata}, separators=(",", ":")).encode(), 1)
     return _Kept(int(metadata["resourceVersion"]), text, str(route), str(_at(spec, "policyRef", "name") or ""))
 
 
