@@ -20,6 +20,8 @@ from ops_commander.core.situation import Situation
 
 LOOK_AGAIN = timedelta(seconds=1)
 CHECK_AGAIN = timedelta(seconds=5)
+EVIDENCE_WAKES = timedelta(seconds=60)
+"""Where nothing but evidence is awaited that wakes its rollout by itself."""
 HISTORY_LIMIT = 10
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ops_commander.api.fields import format_duration
 from ops_commander.api.policy import OnDeadline
@@ -20,6 +20,7 @@ from ops_commander.api.v1alpha1 import (
 from ops_commander.core import consensus, evidence_kept, names, objectives, verifying
 from ops_commander.core.changes import (
     CHECK_AGAIN,
+    EVIDENCE_WAKES,
     Change,
     Occurrence,
     end_deployment,
@@ -241,11 +242,18 @@ def _unproved(situation: Situation, verdict: Verdict, dwelled_at: datetime) -> C
         message = _shortly(undecided)
         ends, reason = _end_text(situation), undecided[0].reason if undecided else "NotJudged"
         until = _deadline(situation)
-        return waiting(situation, "running", reason, message, next_=ends, until=until, every=CHECK_AGAIN)
+        return waiting(situation, "running", reason, message, next_=ends, until=until, every=_pace(situation))
     message = f"all objectives met, dwelling until {dwelled_at:%H:%M:%S}"
     following = "promotion" if situation.is_last_step else situation.snapshot.spec.steps[step.index + 1].label
     due = f"{following} at {dwelled_at:%H:%M:%S}"
-    return waiting(situation, "running", "Dwelling", message, next_=due, until=dwelled_at, every=CHECK_AGAIN)
+    return waiting(situation, "running", "Dwelling", message, next_=due, until=dwelled_at, every=_pace(situation))
+
+
+def _pace(situation: Situation) -> timedelta:
+    """Answers of Prometheus wake their rollout; runs of MLflow are looked up with it, and again where they were not
+    read."""
+    judged = situation.judged
+    return CHECK_AGAIN if not judged or any(item.run for item in judged) else EVIDENCE_WAKES
 
 
 def _shortly(rows: list[ObjectiveStatus]) -> str:

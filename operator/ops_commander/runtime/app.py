@@ -104,7 +104,14 @@ class Operator:
             self.settings.lease_duration,
         )
         self.reconciler = Reconciler(
-            self.cluster, self.observer, self.events, self.queue, clock.now, self.election.holds, self.rollouts
+            self.cluster,
+            self.observer,
+            self.events,
+            self.queue,
+            clock.now,
+            self.election.holds,
+            self.rollouts,
+            asyncio.Semaphore(self.settings.workers),
         )
         self.poller = Poller(self.prometheus, self.book, self.history, clock.now, self._wake_for_evidence)
         self.plans = PlanService(
@@ -194,8 +201,7 @@ class Operator:
             group.create_task(self.poller.run())
             group.create_task(self._relist())
             group.create_task(self.plans.run())
-            for _ in range(self.settings.workers):
-                group.create_task(self.reconciler.work())
+            group.create_task(self.reconciler.run())
 
     async def _relist(self) -> None:
         """Hold what is known against a full list: deletions and changes that a watch has missed come to light."""

@@ -28,6 +28,11 @@ from ops_commander.runtime.workqueue import Key, WorkQueue
 
 log = logging.getLogger(__name__)
 
+BOOKS_WAIT = 1.0
+"""Seconds that a commit waits for the rollout's own urgent acts at most,"""
+BOOKS_WAIT_FOR_OTHERS = 10.0
+"""and for those of others."""
+
 
 @dataclass
 class Reconciler:
@@ -44,30 +49,39 @@ class Reconciler:
     clock: Callable[[], datetime]
     may_act: Callable[[], bool]
     rollouts: Rollouts
+    turns: asyncio.Semaphore
+    """How many rollouts are worked on at a time."""
     _distrusted: set[Key] = field(default_factory=set)
     """What is known of these may be outdated."""
 
-    async def work(self) -> None:
-        """One worker: keys from the queue until cancelled. A failure is retried with backoff, never lost."""
-        while True:
-            key = await self.queue.get()
-            metrics.queue_depth.set(len(self.queue))
-            try:
-                with metrics.reconcile_seconds.time():
-                    await self.reconcile(key)
-                self.queue.succeeded(key)
-            except Conflict:
-                self._distrusted.add(key)
-                self.queue.add_after(key, 0.05)
-            except ApiError as error:
-                self._distrusted.add(key)
-                metrics.reconcile_errors.labels("api").inc()
-                log.warning("not reconciled, again in %.1fs: %s", self.queue.retry(key), error)
-            except Exception:
-                metrics.reconcile_errors.labels("bug").inc()
-                log.exception("not reconciled, again in %.1fs", self.queue.retry(key))
-            finally:
-                self.queue.done(key)
+    async def run(self) -> None:
+        """Keys from the queue until cancelled, as many at a time as there are turns."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self.turns.acquire()
+                key = await self.queue.get()
+                metrics.queue_depth.set(len(self.queue))
+                group.create_task(self._work_on(key))
+
+    async def _work_on(self, key: Key) -> None:
+        """A failure is retried with backoff, never lost."""
+        try:
+            with metrics.reconcile_seconds.time():
+                await self.reconcile(key)
+            self.queue.succeeded(key)
+        except Conflict:
+            self._distrusted.add(key)
+            self.queue.add_after(key, 0.05)
+        except ApiError as error:
+            self._distrusted.add(key)
+            metrics.reconcile_errors.labels("api").inc()
+            log.warning("not reconciled, again in %.1fs: %s", self.queue.retry(key), error)
+        except Exception:
+            metrics.reconcile_errors.labels("bug").inc()
+            log.exception("not reconciled, again in %.1fs", self.queue.retry(key))
+        finally:
+            self.queue.done(key)
+            self.turns.release()
 
     async def reconcile(self, key: Key) -> None:
         logs.about(namespace=key[0], rollout=key[1])
@@ -125,21 +139,30 @@ class Reconciler:
         metrics.hide(key)
 
     async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
-        """Intent is committed before the act; taking traffic off a candidate does not wait for that.
+        """Intent is committed before the act. Taking traffic off a candidate does not wait for that: it goes first.
 
         What is committed is reported and acted on even if an urgent act fails: it will not be decided again.
         """
-        committed, urgent = await asyncio.gather(
-            self._commit(key, snapshot, decision),
-            self._carry_out(key, snapshot, decision.urgent),
-            return_exceptions=True,
-        )
-        if committed is not None:
-            raise committed
+        urgent = asyncio.create_task(self._carry_out(key, snapshot, decision.urgent))
+        try:
+            if decision.urgent:
+                await asyncio.wait([urgent], timeout=BOOKS_WAIT)
+                await self._let_others_revert()
+            await self._commit(key, snapshot, decision)
+        finally:
+            failed = (await asyncio.gather(urgent, return_exceptions=True))[0]
         self._report(key, snapshot, decision)
         await self._carry_out(key, snapshot, decision.actions)
-        if urgent is not None:
-            raise urgent
+        if failed is not None:
+            raise failed
+
+    async def _let_others_revert(self) -> None:
+        """Where many break at once their traffic is taken off before anybody's books are kept: a write of status costs
+        the API server three times what a write of a route does."""
+        if not self.queue.is_calm:
+            self.turns.release()
+            await self.queue.calm(BOOKS_WAIT_FOR_OTHERS)
+            await self.turns.acquire()
 
     async def _commit(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
         if decision.status is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections import deque
@@ -30,6 +31,8 @@ class WorkQueue:
         self._failures: dict[Key, int] = {}
         self._order = itertools.count()
         self._wake = asyncio.Event()
+        self._calm = asyncio.Event()
+        self._calm.set()
 
     def __len__(self) -> int:
         return len(self._queued)
@@ -42,11 +45,29 @@ class WorkQueue:
         if key in self._queued:
             if urgent and key not in self._urgent:
                 self._waiting.remove(key)
-                self._urgent.append(key)
+                self._put_first(key)
             return
         self._queued.add(key)
-        (self._urgent if urgent else self._waiting).append(key)
+        if urgent:
+            self._put_first(key)
+        else:
+            self._waiting.append(key)
         self._wake.set()
+
+    def _put_first(self, key: Key) -> None:
+        self._urgent.append(key)
+        self._calm.clear()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no urgent key waits for a worker."""
+        return not self._urgent
+
+    async def calm(self, within: float) -> None:
+        """Until no urgent key waits for a worker, or for that many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._calm.wait()
 
     def add_after(self, key: Key, delay: float) -> None:
         """Reconcile after a delay in seconds; the earliest wish counts."""
@@ -79,6 +100,8 @@ class WorkQueue:
             for lane in (self._urgent, self._waiting):
                 if lane:
                     key = lane.popleft()
+                    if not self._urgent:
+                        self._calm.set()
                     self._queued.discard(key)
                     self._due.pop(key, None)
                     self._at_work.add(key)

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from ops_commander.adapters.cluster import Cluster
-from ops_commander.adapters.surroundings import Surroundings
 from ops_commander.adapters.mlflow import RunUnreadable
 from ops_commander.adapters.prometheus import QueryError
+from ops_commander.adapters.surroundings import Surroundings
 from ops_commander.api.v1alpha1 import (
     DeploymentStatus,
     ModelRolloutSpec,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from ops_commander.runtime.workqueue import FIRST_BACKOFF, LONGEST_BACKOFF, Key, WorkQueue
 from tests.unit import virtual
 
@@ -195,5 +197,28 @@ def test_a_key_due_wakes_one_worker_of_many_that_sleep() -> None:
             queue.add_after(key, 1.0 + number * 0.001)
         await _crew(queue, work, workers=5, seconds=5)
         assert times == [1.0, 1.001, 1.002]
+
+    virtual.run(main())
+
+
+def test_calm_is_when_no_urgent_key_waits() -> None:
+    async def main() -> None:
+        queue = WorkQueue()
+        queue.add(("shop", "routine"))
+        assert queue.is_calm
+        await queue.calm(10)
+        assert virtual.elapsed() == 0
+        queue.add(("shop", "a"), urgent=True)
+        queue.add(("shop", "routine"), urgent=True)
+        waiting = asyncio.create_task(queue.calm(10))
+        assert await queue.get() == ("shop", "a")
+        await asyncio.sleep(1)
+        assert not queue.is_calm and not waiting.done()
+        assert await queue.get() == ("shop", "routine")
+        await asyncio.sleep(0.1)
+        assert waiting.done()
+        queue.add(("shop", "b"), urgent=True)
+        await queue.calm(2)
+        assert virtual.elapsed() == pytest.approx(3.1)
 
     virtual.run(main())

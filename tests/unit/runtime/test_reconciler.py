@@ -1,0 +1,165 @@
+"""The order of writes where many rollouts break at once, and what a refused write leads to."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from ops_commander.adapters.cluster import Cluster
+from ops_commander.adapters.kubernetes import Conflict
+from ops_commander.api.v1alpha1 import ModelRolloutStatus, StepState
+from ops_commander.core import names
+from ops_commander.core.desired import Action
+from ops_commander.core.snapshot import Snapshot
+from ops_commander.runtime.events import EventPoster
+from ops_commander.runtime.observer import Observer
+from ops_commander.runtime.reconciler import Reconciler
+from ops_commander.runtime.rollouts import Rollouts
+from ops_commander.runtime.workqueue import Key, WorkQueue
+from tests.unit import virtual
+from tests.unit.core.test_stories import is_running
+from tests.unit.world import World, canary, full, rollout
+
+ROUTE_TAKES, STATUS_TAKES = 0.01, 0.05
+
+
+@dataclass
+class Writes:
+    """A cluster that takes its time, and notes what was written in which order."""
+
+    log: list[tuple[str, Key]] = field(default_factory=list)
+    states: dict[Key, StepState | None] = field(default_factory=dict)
+    refuse: set[Key] = field(default_factory=set)
+    reads: list[Key] = field(default_factory=list)
+    version: int = 100
+
+    async def rollout(self, namespace: str, name: str) -> dict[str, Any]:
+        self.reads.append((namespace, name))
+        return body((namespace, name), self.version)
+
+    async def commit(self, namespace: str, name: str, _: str, status: ModelRolloutStatus) -> dict[str, Any]:
+        key = (namespace, name)
+        await asyncio.sleep(STATUS_TAKES)
+        if key in self.refuse:
+            self.refuse.discard(key)
+            raise Conflict(409, "changed meanwhile")
+        self.log.append(("status", key))
+        self.states[key] = status.step.state if status.step else None
+        self.version += 1
+        return body(key, self.version)
+
+    async def carry_out(self, namespace: str, name: str, _: str, action: Action) -> None:
+        await asyncio.sleep(ROUTE_TAKES)
+        self.log.append((type(action).__name__, (namespace, name)))
+
+
+@dataclass
+class Sight:
+    """Sees the same in every rollout: one in canary that a person has ordered back."""
+
+    of: Snapshot
+    anew: list[Key] = field(default_factory=list)
+
+    async def snapshot(self, seen: dict[str, Any], *, anew: bool) -> Snapshot:
+        metadata = seen["metadata"]
+        if anew:
+            self.anew.append((metadata["namespace"], metadata["name"]))
+        return replace(self.of, resource_version=metadata["resourceVersion"])
+
+
+class Silent:
+    def post(self, *_: object) -> None:
+        """Nobody listens."""
+
+
+def body(key: Key, version: int) -> dict[str, Any]:
+    return {"metadata": {"namespace": key[0], "name": key[1], "resourceVersion": str(version)}, "spec": {}}
+
+
+def aborted() -> tuple[World, Snapshot]:
+    world = rollout().steps(canary(10), full()).trying()
+    world.run_until(lambda: is_running(world, "canary 10%"))
+    snapshot = world.snapshot()
+    assert snapshot.status.deployment is not None
+    return world, replace(snapshot, annotations={names.ABORT: snapshot.status.deployment.id})
+
+
+@dataclass
+class Scene:
+    writes: Writes
+    sight: Sight
+    queue: WorkQueue
+    rollouts: Rollouts
+    reconciler: Reconciler
+
+    async def run(self, seconds: float) -> None:
+        task = asyncio.create_task(self.reconciler.run())
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def scene(keys: list[Key], turns: int) -> Scene:
+    world, snapshot = aborted()
+    writes, sight, queue, rollouts = Writes(), Sight(snapshot), WorkQueue(), Rollouts()
+    for key in keys:
+        rollouts.take(body(key, 1))
+    reconciler = Reconciler(
+        cast(Cluster, writes),
+        cast(Observer, sight),
+        cast(EventPoster, Silent()),
+        queue,
+        lambda: world.now,
+        lambda: True,
+        rollouts,
+        asyncio.Semaphore(turns),
+    )
+    return Scene(writes, sight, queue, rollouts, reconciler)
+
+
+def test_where_many_break_all_traffic_is_off_before_the_books_are_kept() -> None:
+    keys = [("shop", f"ranker-{number}") for number in range(60)]
+
+    async def main() -> Scene:
+        made = scene(keys, turns=4)
+        for key in keys:
+            made.queue.add(key, urgent=True)
+        await made.run(3)
+        return made
+
+    log = virtual.run(main()).writes.log
+    off = {key: number for number, (what, key) in reversed(list(enumerate(log))) if what != "status"}
+    books = [number for number, (what, _) in enumerate(log) if what == "status"]
+    assert set(off) == set(keys) == {key for what, key in log if what == "status"}
+    assert max(off.values()) < books[4], "no more books than there are turns come in between"
+
+
+def test_one_alone_is_committed_right_after_its_route() -> None:
+    key = ("shop", "ranker")
+
+    async def main() -> Scene:
+        made = scene([key], turns=4)
+        made.queue.add(key, urgent=True)
+        await made.run(0.08)
+        return made
+
+    made = virtual.run(main())
+    assert made.writes.log[0][0] != "status" and ("status", key) in made.writes.log
+    assert made.writes.states[key] is StepState.REVERTING
+    assert not made.sight.anew and not made.writes.reads, "a revert rests on what is known: no read delays it"
+
+
+def test_after_a_refused_write_everything_is_read_anew() -> None:
+    key = ("shop", "ranker")
+
+    async def main() -> Scene:
+        made = scene([key], turns=4)
+        made.writes.refuse.add(key)
+        made.queue.add(key, urgent=True)
+        await made.run(0.3)
+        return made
+
+    made = virtual.run(main())
+    assert made.sight.anew[:1] == [key] and made.writes.reads[:1] == [key]
+    assert made.writes.states[key] is StepState.REVERTING
