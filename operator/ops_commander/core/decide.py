@@ -21,7 +21,7 @@ _GIVES_TRAFFIC = PROMOTING | {StepState.LAUNCHING}
 
 @dataclass(frozen=True)
 class Decision:
-    """Status is committed first; urgent actions go beside that commit, the others after it."""
+    """Status is committed first; urgent actions go before that commit, the others after it."""
 
     rule: str
     reason: str

@@ -1,7 +1,7 @@
 """What the cluster should look like for a status, and the actions that bring it there.
 
 Order matters: traffic before pods. Actions that take traffic off a candidate are urgent: they are carried
-out beside the commit of status, never behind it.
+out before the commit of status, never behind it.
 """
 
 from __future__ import annotations
