@@ -34,6 +34,10 @@ BOOKS_WAIT_FOR_OTHERS = 10.0
 """and for those of others."""
 
 
+class Fenced(ApiError):
+    """Nothing was sent: this process may not lead any more."""
+
+
 @dataclass
 class Reconciler:
     """Brings one rollout one step further, and says when to look again.
@@ -72,6 +76,8 @@ class Reconciler:
         except Conflict:
             self._distrusted.add(key)
             self.queue.add_after(key, 0.05)
+        except Fenced as error:
+            log.warning("not reconciled, again in %.1fs: %s", self.queue.retry(key), error)
         except ApiError as error:
             self._distrusted.add(key)
             metrics.reconcile_errors.labels("api").inc()
@@ -188,7 +194,7 @@ class Reconciler:
     def _fence(self, key: Key) -> None:
         """A leader that may have been replaced writes nothing more, and nobody to a rollout that is not theirs."""
         if not self.may_act():
-            raise ApiError(0, "the lease may be somebody else's by now")
+            raise Fenced(0, "the lease may be somebody else's by now")
         if key not in self.rollouts:
             raise Conflict(409, "the rollout is gone, or another shard's by now")
 
