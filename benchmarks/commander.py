@@ -69,16 +69,24 @@ class Commander:
                     pass
                 await asyncio.sleep(0.1)
 
-    async def reconciles(self, seconds: float = 600.0) -> float:
-        """When it first has: watched through its metrics, from now on."""
+    async def reconciles(self) -> float:
+        """When it first has."""
+        return await self._shows("ops_commander_reconcile_duration_seconds_count", 1)
+
+    async def judges(self, rollouts: int) -> float:
+        """When so many have all ticks counted, those of before it began among them; told once a tick."""
+        return await self._shows("ops_commander_rollouts_judged", rollouts)
+
+    async def _shows(self, metric: str, least: float, seconds: float = 600.0) -> float:
+        """When a metric is so high, watched from now on."""
         async with asyncio.timeout(seconds):
             while True:
                 try:
-                    if (await self.metrics()).get("ops_commander_reconcile_duration_seconds_count"):
+                    if (await self.metrics()).get(metric, 0.0) >= least:
                         return clock.now().timestamp()
                 except aiohttp.ClientError:
                     pass  # it does not listen yet
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
     async def exposition(self) -> str:
         async with (

@@ -130,8 +130,13 @@ _AFTER_A_FAULT = {
     "recovery_to_traffic": "fault ends → weight 10 again",
     "recovery_to_next_step": "fault ends → next step",
 }
-_BEGINNINGS = {"leading": "leads", "first_reconcile": "first reconcile", "first_decision": "first status written"}
-_SPREADS = {"judged": "rollout judged on a new tick", "weight_0": "candidate that broke meanwhile at weight 0"}
+_BEGINNINGS = {
+    "leading": "leads",
+    "first_reconcile": "first reconcile",
+    "first_decision": "first status written",
+    "judged": "all judged on all of their ticks",
+}
+_SPREADS = {"weight_0": "candidate that broke meanwhile at weight 0"}
 
 
 def _at(figures: Any, *path: str) -> Any:

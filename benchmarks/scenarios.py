@@ -21,6 +21,7 @@ from benchmarks.stage import MANY_SECONDS, Stage, is_rolled_back, now
 from hack.cluster.progress import say
 from ops_commander.api.fields import parse_time
 
+SETTLED_AFTER = 300.0
 STEADY_TICKS = 12
 AT_REST_SECONDS = 15.0
 """Until what a promotion leaves behind is done: pods drained, events posted, status written."""
@@ -75,8 +76,9 @@ class Bench(Stage):
         return await self._watched("resting")
 
     async def steady(self) -> Figures:
-        """All in canary; nothing changes but the counters."""
-        await asyncio.sleep(2 * POLL_SECONDS)
+        """All in canary for five minutes at least, when verdicts have settled; nothing changes but the counters."""
+        youngest = max(self.fleet.of(key).evidence_since for key in self.fleet.keys)
+        await asyncio.sleep(max(0.0, youngest + SETTLED_AFTER - now()))
         return await self._watched("steady")
 
     async def _watched(self, name: str) -> Figures:
@@ -291,13 +293,8 @@ class Bench(Stage):
     async def _beginning(self, since: float, at: float, chosen: list[Key], offset: int) -> Figures:
         reconciling = asyncio.create_task(self.operator.reconciles())
         others = [key for key in self.fleet.keys if key not in set(chosen)]
-        judged: dict[Key, float] = {}
-
         async with asyncio.timeout(MANY_SECONDS):
-            while len(judged) < len(others):
-                await self.fleet.news()
-                fresh = [key for key in others if key not in judged and self.fleet.of(key).judged_at() >= since]
-                judged |= dict.fromkeys(fresh, now())
+            judged = await self.operator.judges(len(others))
         await self.fleet.until(
             "reverted", lambda seen: is_rolled_back(seen) and bool(seen.weight_zero_after(at)), chosen, MANY_SECONDS
         )
@@ -307,7 +304,7 @@ class Bench(Stage):
             "leading": _first(mine, since, verbs=("update", "create"), resource="leases"),
             "first_reconcile": _between(since, await reconciling),
             "first_decision": _first(mine, since, verbs=("patch",), resource="modelrollouts/status"),
-            "judged": spread(moment - since for moment in judged.values()),
+            "judged": _between(since, judged),
             "weight_0": spread(_between(at, self.fleet.of(key).weight_zero_after(at)) for key in chosen),
         }
 

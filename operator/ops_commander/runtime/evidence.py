@@ -125,6 +125,11 @@ class _Case:
     looks_bad: bool = False
     """Whether ticks that wait for the history before them show a breach by themselves."""
 
+    def has_counted(self, at: datetime) -> bool:
+        """Whether all objectives have a tick, and there are some."""
+        ticks = [followed.at for followed in self.trials.values()]
+        return bool(ticks) and all(tick is not None and tick >= at for tick in ticks)
+
     def is_due(self, at: datetime, interval: timedelta) -> bool:
         """Whether a tick that all objectives have is worth a look at the rollout."""
         if any(followed.at != at for followed in self.trials.values()):
@@ -220,6 +225,10 @@ class EvidenceBook:
         """Whether the latest answer has shown a breach."""
         case = self._cases.get(key)
         return case is not None and case.breached
+
+    def counted_up_to(self, at: datetime) -> int:
+        """Rollouts with objectives that have all counted a tick."""
+        return sum(case.has_counted(at) for case in self._cases.values())
 
     def failed(self, server: str, query: str, error: str) -> bool:
         """Trials stand still; whether this is the first error since an answer."""

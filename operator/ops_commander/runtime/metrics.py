@@ -41,6 +41,9 @@ is_leader = Gauge("ops_commander_is_leader", "1 in the process that acts")
 info = Gauge("ops_commander_info", "What this process is, always 1", ("version", "selector", "namespaces"))
 query_seconds = Histogram("ops_commander_metric_query_duration_seconds", "Time of one Prometheus query")
 query_errors = Counter("ops_commander_metric_query_errors", "Prometheus queries without an answer")
+rollouts_judged = Gauge(
+    "ops_commander_rollouts_judged", "Rollouts all of whose ticks have been counted, up to the one before the latest"
+)
 poll_age = Gauge("ops_commander_poll_age_seconds", "Age of the oldest answer to a wanted query")
 last_watch_event = Gauge("ops_commander_last_watch_event_timestamp_seconds", "Unix time of the latest watch event")
 events_dropped = Counter("ops_commander_events_dropped", "Kubernetes Events that could not be posted")

@@ -75,6 +75,7 @@ class Poller:
         }
         self._answered_at = {asked: self._answered_at.get(asked, at) for asked in wanted}
         metrics.poll_age.set(max(((at - then).total_seconds() for then in self._answered_at.values()), default=0.0))
+        metrics.rollouts_judged.set(self.book.counted_up_to(at - self.book.interval))
         for (server, query), keys in wanted.items():
             self._start(("query", (server, query)), self._ask(server, query, at, keys))
         self._read_gaps(at)
