@@ -52,6 +52,16 @@ def test_only_what_a_decision_looks_at_is_told() -> None:
     assert len(told) == 3
 
 
+def test_the_echo_of_our_own_write_is_no_news() -> None:
+    told: list[Change] = []
+    known = KnownObjects(told.append)
+    known.take(replica_set(1), "ReplicaSet")
+    known.take(replica_set(2, ready=1), "ReplicaSet", quietly=True)
+    known.take(replica_set(2, ready=1), "ReplicaSet")
+    assert len(told) == 1
+    assert known.surroundings("shop", "ranker", WANTED).replica_sets["r1"].ready == 1
+
+
 def test_what_pods_say_is_said_of_their_replica_set() -> None:
     known = KnownObjects()
     known.take(replica_set(1), "ReplicaSet")
