@@ -284,3 +284,22 @@ async def test_our_own_write_is_known_at_once(api_server: ApiServer, namespace: 
             assert around.replica_sets["r1"].desired == 0 and around.stable_service is not None
             await api.merge("ReplicaSet", namespace, "ranker-r1", {"spec": {"replicas": 1}})
             await followed.until(lambda around: around.replica_sets["r1"].desired == 1)
+
+
+async def test_what_one_rollout_reads_anew_is_news_to_those_that_share_it(
+    api_server: ApiServer, namespace: str
+) -> None:
+    """The watch that tells of it later brings nothing new: whoever else is judged by a policy must know now."""
+    ratio = {"name": "errors", "ratio": {"bad": "bad", "total": "all"}, "max": 0.01}
+    policy = {"kind": "RolloutPolicy", "apiVersion": "ops-commander.dev/v1alpha1", "metadata": {"name": "strict"}}
+    async with api_of(api_server) as api:
+        followed = Followed(api, namespace)
+        created = await api.create("RolloutPolicy", namespace, {**policy, "spec": {"objectives": [ratio]}})
+        followed.known.take(created, "RolloutPolicy")
+        followed.changes.clear()
+        stricter = {"spec": {"objectives": [{**ratio, "max": 0.001}]}}
+        written = await api.merge("RolloutPolicy", namespace, "strict", stricter)
+        around = await followed.cluster.surroundings(namespace, "ranker", WANTED, anew=True)
+        assert around.policy is not None and around.policy["spec"]["objectives"][0]["max"] == 0.001
+        followed.known.take(written, "RolloutPolicy")
+        assert followed.changes == [Change("RolloutPolicy", namespace, "strict", "")]

@@ -65,7 +65,7 @@ class Cluster:
             if item is None:
                 self._known.drop(kind, namespace, name)
             else:
-                self._known.take(item, kind, quietly=True)
+                self._known.take(item, kind)
 
     async def _comparer(self, namespace: str, rollout: str) -> ComparerView:
         labels = {names.COMPARER_OF: rollout}
