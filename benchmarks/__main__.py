@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import controlplane, machine, report, sequence
+from benchmarks import controlplane, invocation, machine, report, sequence
 from benchmarks.commander import POLL_SECONDS
 from benchmarks.controlplane import ControlPlane, Programs
 from benchmarks.fleet import Key
 from benchmarks.report import Figures
 from benchmarks.scenarios import Bench
 from benchmarks.stage import FAILURES, causes, control_plane, staged
-from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say, step
-from ops_commander.runtime import clock
-from tests.integration.controlplane import ControlPlaneError
 
 SIZES = "1,10,100,200"
 _METHOD = (
@@ -73,12 +69,10 @@ def _options() -> argparse.Namespace:
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     found = controlplane.programs()
     own = machine.isolate_network()
     told: dict[str, Any] = {
-        "at": clock.now().isoformat(timespec="seconds"),
-        "machine": {**machine.described(), "load_average": machine.load_average()},
+        **invocation.circumstances(),
         "method": _METHOD.format(poll=POLL_SECONDS),
         "own_network": own,
         "per_namespace": options.per_namespace,
@@ -96,10 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (BootstrapError, ControlPlaneError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    invocation.run(main)

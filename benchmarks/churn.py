@@ -13,14 +13,13 @@ import argparse
 import asyncio
 import os
 import random
-import signal
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from statistics import linear_regression, median
 from typing import Any
 
-from benchmarks import controlplane, machine, report
+from benchmarks import controlplane, invocation, machine, report
 from benchmarks.commander import Commander
 from benchmarks.controlplane import OPERATORS, ControlPlane
 from benchmarks.fleet import Fleet, Key, Seen, Shape
@@ -37,12 +36,9 @@ from benchmarks.stage import (
     now,
     staged,
 )
-from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say
 from ops_commander.api.fields import format_duration, parse_duration
 from ops_commander.core import names
-from ops_commander.runtime import clock
-from tests.integration.controlplane import ControlPlaneError
 
 FLAT = 0.05
 NAMESPACES = 10
@@ -288,12 +284,10 @@ def _table(found: Figures) -> str:
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     programs = controlplane.programs()
     machine.isolate_network()
     told: dict[str, Any] = {
-        "at": clock.now().isoformat(timespec="seconds"),
-        "machine": {**machine.described(), "load_average": machine.load_average()},
+        **invocation.circumstances(),
         "method": " ".join((__doc__ or "").split()),
         "options": vars(options),
         "simulated_hours": options.minutes * options.speed / 60,
@@ -309,10 +303,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (BootstrapError, ControlPlaneError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    invocation.run(main)

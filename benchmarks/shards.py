@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import random
 import re
-import signal
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,16 +17,14 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks import audit, controlplane, machine, report
+from benchmarks import audit, controlplane, invocation, machine, report
 from benchmarks.commander import POLL_SECONDS, Commander
 from benchmarks.controlplane import OPERATORS, ControlPlane
 from benchmarks.fleet import Key
 from benchmarks.report import Figures, spread
 from benchmarks.stage import FAILURES, MANY_SECONDS, Stage, causes, control_plane, is_rolled_back, now, staged
-from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say
 from ops_commander.core import names
-from ops_commander.runtime import clock
 from tests.integration.controlplane import ControlPlaneError
 
 STEADY_TICKS = 12
@@ -269,12 +266,10 @@ def _options() -> argparse.Namespace:
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     programs = controlplane.programs()
     machine.isolate_network()
     told: dict[str, Any] = {
-        "at": clock.now().isoformat(timespec="seconds"),
-        "machine": {**machine.described(), "load_average": machine.load_average()},
+        **invocation.circumstances(),
         "method": " ".join((__doc__ or "").split()),
         "options": vars(options),
     }
@@ -290,10 +285,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (BootstrapError, ControlPlaneError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    invocation.run(main)

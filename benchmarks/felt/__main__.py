@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks import machine
+from benchmarks import invocation, machine
 from benchmarks.felt.access import Access, access
 from benchmarks.felt.answers import Load
 from benchmarks.felt.results import FOLDER, Results
@@ -22,7 +21,6 @@ from benchmarks.felt.shares import SHARES, cells
 from benchmarks.felt.shop import PREFIX, Shop, infer_url, operator_values
 from benchmarks.felt.table import table
 from benchmarks.felt.watched import Watched
-from hack.cluster.commands import BootstrapError
 from hack.cluster.progress import say
 from hack.demo import installed
 from hack.demo.load.client import Settings
@@ -131,8 +129,7 @@ def _options() -> argparse.Namespace:
 
 def _setting(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        "at": clock.now().isoformat(timespec="seconds"),
-        "machine": {**machine.described(), "load_average": machine.load_average()},
+        **invocation.circumstances(),
         "method": _METHOD.format(poll=options.poll, rate=options.rate, at_once=options.at_once),
         "poll": options.poll,
         "rate": options.rate,
@@ -150,7 +147,6 @@ def _remove_leftovers() -> None:
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     record = installed.ensure_cluster()
     installed.build_images()
     installed.install_operator(**operator_values(options.scrapes, f"{options.poll}s"))
@@ -175,10 +171,4 @@ async def _bounded(record: Any, results: Results, options: argparse.Namespace) -
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BootstrapError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    invocation.run(main)
