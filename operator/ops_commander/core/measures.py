@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ops_commander.api.policy import Compare, Objective, Quantile
 from ops_commander.api.v1alpha1 import BaselineStatus
-from ops_commander.core.histograms import Histogram
+from ops_commander.core.breach import (
+    NEVER,
+    ShareTest,
+    breach_proof,
+    edges_of,
+    events_of,
+    log_e,
+    proved_lately,
+    ratio_tests,
+    share_tests,
+)
 from ops_commander.core.statistics import correlation, difference, proportion, quantile
 from ops_commander.core.statistics.interval import Interval
-from ops_commander.core.statistics.mixture import Side
-from ops_commander.core.statistics.ratio import RatioEvidence
 from ops_commander.core.tally import Arm, Tally, drift_edges
 
 ALPHA = 0.05
-LATE_ALPHA = 0.002
-"""What the short memory may add to the false alarms of a step."""
-
 DRIFT_PRIOR = 0.25
 """Standard deviation of ln r in the prior of a drift: small ones are looked for."""
 
-NEVER = -math.inf
-
-LEAST_PROOF = math.log(2)
-"""No level of proof is as low as this ln E: no α is above ½."""
-
 Proof = tuple[float, float]
 """ln E for: the target is met; the limit is breached."""
-
-Test = Callable[..., float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +76,21 @@ def value_of(objective: Objective, arm: Arm) -> float | None:
 def measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA) -> Measured:
     """What is known of an objective after a tally's ticks.
 
-    A breach that only the short memory shows is told with the numbers of that.
+    A breach that only the latest ticks show is told with the numbers of these.
     """
     known = _measured(objective, tally, baseline, alpha)
-    if known.breaches or tally.late is None or not _breached_late(objective, tally, baseline):
+    lately = None if known.breaches else proved_lately(objective, tally, baseline)
+    if lately is None:
         return known
-    late = _measured(objective, tally.late, baseline, alpha)
-    since = f"counted since {tally.late.first:%H:%M:%S} alone: the whole step has {known.observed:.4g}"
-    return replace(late, meets=False, breaches=True, note=since)
+    since = f"counted since {lately.first:%H:%M:%S} alone: the whole step has {known.observed:.4g}"
+    return replace(_measured(objective, lately, baseline, alpha), meets=False, breaches=True, note=since)
 
 
 def interval(
     objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA
 ) -> Interval | None:
     """The interval of `measured`, and nothing else of it."""
-    if tally.late is not None and _breached_late(objective, tally, baseline):
+    if proved_lately(objective, tally, baseline) is not None:
         return measured(objective, tally, baseline, alpha).interval
     dispersion = baseline.dispersion if baseline else 1.0
     if objective.compare is Compare.ABSOLUTE and objective.ratio:
@@ -128,61 +125,13 @@ def _measured(objective: Objective, tally: Tally, baseline: BaselineStatus | Non
 
 def breached(objective: Objective, tally: Tally, baseline: BaselineStatus | None, alpha: float = ALPHA) -> bool:
     """Whether a breach is proved: the part of `measured` that is wanted after every tick, and nothing else of it."""
-    proof = _breach_proof(objective, tally, baseline)
+    proof = breach_proof(objective, tally, baseline)
     if proof is None:
         return measured(objective, tally, baseline, alpha).breaches
-    if objective.compare is Compare.RATIO:
-        sided = proof >= math.log(2 / alpha) and _measured(objective, tally, baseline, alpha).breaches
-        return sided or _breached_late(objective, tally, baseline)
-    return proof >= math.log(1 / alpha) or _breached_late(objective, tally, baseline)
-
-
-def _breach_proof(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> float | None:
-    """ln E for a breach, of the measures that have a test for it; None of the others.
-
-    Where what is seen lies on the good side of the limit it is at most 0, and need not be worked out: 0 stands for it.
-    """
-    dispersion = baseline.dispersion if baseline else 1.0
-    if objective.compare is Compare.ABSOLUTE and (objective.ratio or objective.score):
-        arm = tally.candidate
-        return _proof_beyond(
-            _share_tests(objective)[1], _events(objective, arm), arm.requests, objective.limit, dispersion
-        )
-    if objective.ratio and objective.compare is Compare.RATIO:
-        evidence = tally.ratio
-        if evidence is None:
-            return NEVER
-        side = Side.ABOVE if objective.max is not None else Side.BELOW
-        if evidence.highest_log_e(objective.limit, side, dispersion=dispersion) < LEAST_PROOF:
-            return 0.0
-        return _ratio_tests(objective, evidence)[1](objective.limit, dispersion=dispersion)
-    if objective.quantile and objective.compare is Compare.ABSOLUTE:
-        known = tally.candidate.histogram(objective.quantile.scale)
-        edge = _edges(objective, known)[1]
-        if edge is None:
-            return NEVER
-        test = _share_tests(objective)[1]
-        return _proof_beyond(test, known.above(edge), known.total, 1 - objective.quantile.q, dispersion)
-    return None
-
-
-def _proof_beyond(test: Test, events: float, requests: float, p0: float, dispersion: float) -> float:
-    """ln E for a share beyond p0: where the observed one is not, no share beyond has a higher likelihood than p0."""
-    beyond = events > p0 * requests if test is proportion.log_e_above else events < p0 * requests
-    return _log_e(test, events, requests, p0, dispersion) if beyond else 0.0
-
-
-def _breached_late(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> bool:
-    """Whether the short memory proves a breach."""
-    if tally.late is None:
-        return False
-    proof = _breach_proof(objective, tally.late, baseline)
-    return proof is not None and proof >= math.log(1 / late_alpha(tally.beginnings))
-
-
-def late_alpha(beginning: int) -> float:
-    """α of the short memory's j-th beginning, 6/(π·j)² of LATE_ALPHA: all of them together have no more than that."""
-    return LATE_ALPHA * 6 / (math.pi * beginning) ** 2
+    if proof >= math.log(1 / alpha) and objective.compare is not Compare.RATIO:
+        return True
+    sided = proof >= math.log(2 / alpha) and _measured(objective, tally, baseline, alpha).breaches
+    return sided or proved_lately(objective, tally, baseline) is not None
 
 
 def within(objective: Objective, interval: Interval) -> tuple[bool, bool]:
@@ -195,7 +144,7 @@ def within(objective: Objective, interval: Interval) -> tuple[bool, bool]:
 def _share(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
     """Method A, one arm."""
     arm = tally.candidate
-    events, requests = _events(objective, arm), arm.requests
+    events, requests = events_of(objective, arm), arm.requests
     proof = _share_proof(objective, events, requests, dispersion)
     interval = _share_interval(objective, tally, alpha, dispersion)
     mine = value_of(objective, arm)
@@ -204,7 +153,7 @@ def _share(objective: Objective, tally: Tally, alpha: float, dispersion: float) 
 
 def _share_interval(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Interval:
     arm = tally.candidate
-    return proportion.interval(_events(objective, arm), arm.requests, alpha=alpha, dispersion=dispersion)
+    return proportion.interval(events_of(objective, arm), arm.requests, alpha=alpha, dispersion=dispersion)
 
 
 def _decided(proof: Proof, known: Measured, alpha: float, *, breach_alpha: float | None = None) -> Measured:
@@ -214,29 +163,10 @@ def _decided(proof: Proof, known: Measured, alpha: float, *, breach_alpha: float
     return replace(known, meets=meets, breaches=breaches, log_e=log_e if log_e > NEVER else None)
 
 
-def _events(objective: Objective, arm: Arm) -> float:
-    if objective.score:
-        return min(arm.values[0], arm.requests) if arm.values else 0.0
-    return arm.bad
-
-
 def _share_proof(objective: Objective, events: float, requests: float, dispersion: float) -> Proof:
-    good, bad = _share_tests(objective)
-    kept = _log_e(good, events, requests, objective.target, dispersion)
-    return kept, _log_e(bad, events, requests, objective.limit, dispersion)
-
-
-def _share_tests(objective: Objective) -> tuple[Test, Test]:
-    """For the target being met, and for the limit being breached, by events that are bad (max) or good (min)."""
-    below, above = proportion.log_e_below, proportion.log_e_above
-    return (below, above) if objective.max is not None else (above, below)
-
-
-def _log_e(test: Test, events: float, requests: float, p0: float, dispersion: float) -> float:
-    """ln E for a share on one side of p0. No share lies beyond 0 and 1."""
-    if not 0 < p0 < 1 or requests <= 0:
-        return NEVER
-    return test(events, requests, p0, dispersion=dispersion)
+    good, bad = share_tests(objective)
+    kept = log_e(good, events, requests, objective.target, dispersion)
+    return kept, log_e(bad, events, requests, objective.limit, dispersion)
 
 
 def _rate_ratio(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
@@ -259,13 +189,8 @@ def _ratio_proof(objective: Objective, tally: Tally, dispersion: float) -> Proof
     evidence = tally.ratio
     if evidence is None:
         return NEVER, NEVER
-    good, bad = _ratio_tests(objective, evidence)
+    good, bad = ratio_tests(objective, evidence)
     return good(objective.target, dispersion=dispersion), bad(objective.limit, dispersion=dispersion)
-
-
-def _ratio_tests(objective: Objective, evidence: RatioEvidence) -> tuple[Test, Test]:
-    below, above = evidence.log_e_below, evidence.log_e_above
-    return (below, above) if objective.max is not None else (above, below)
 
 
 def _difference(objective: Objective, tally: Tally, alpha: float, dispersion: float) -> Measured:
@@ -274,9 +199,9 @@ def _difference(objective: Objective, tally: Tally, alpha: float, dispersion: fl
     if mine is None or theirs is None:
         return Measured(None, mine, theirs, None, False, False)
     interval = difference.interval(
-        _events(objective, tally.candidate),
+        events_of(objective, tally.candidate),
         tally.candidate.requests,
-        _events(objective, tally.stable),
+        events_of(objective, tally.stable),
         tally.stable.requests,
         alpha=alpha,
         dispersion=dispersion,
@@ -307,7 +232,7 @@ def _quantile(objective: Objective, tally: Tally, alpha: float, dispersion: floa
     if not known.total:
         return Measured(None, mine, theirs, None, False, False)
     interval = _quantile_interval(measure, tally, alpha, dispersion)
-    target, limit = _edges(objective, known)
+    target, limit = edges_of(objective, known)
     note = _edges_note(objective, target, limit)
     known_so_far = Measured(mine, mine, theirs, interval, False, False, note, is_blunt=target is None)
     return _decided(_quantile_proof(objective, tally, dispersion), known_so_far, alpha)
@@ -320,22 +245,15 @@ def _quantile_interval(measure: Quantile, tally: Tally, alpha: float, dispersion
     return quantile.interval(known.edges, known.counts, measure.q, alpha=alpha, dispersion=dispersion)
 
 
-def _edges(objective: Objective, known: Histogram) -> tuple[float | None, float | None]:
-    """Bucket edges that stand for target and limit."""
-    if objective.max is not None:
-        return known.edge_at_most(objective.target), known.edge_at_least(objective.limit)
-    return known.edge_at_least(objective.target), known.edge_at_most(objective.limit)
-
-
 def _quantile_proof(objective: Objective, tally: Tally, dispersion: float) -> Proof:
     measure = objective.quantile
     assert measure is not None
     known = tally.candidate.histogram(measure.scale)
-    target, limit = _edges(objective, known)
-    good, bad = _share_tests(objective)
+    target, limit = edges_of(objective, known)
+    good, bad = share_tests(objective)
 
-    def proof(test: Test, edge: float | None) -> float:
-        return NEVER if edge is None else _log_e(test, known.above(edge), known.total, 1 - measure.q, dispersion)
+    def proof(test: ShareTest, edge: float | None) -> float:
+        return NEVER if edge is None else log_e(test, known.above(edge), known.total, 1 - measure.q, dispersion)
 
     return proof(good, target), proof(bad, limit)
 

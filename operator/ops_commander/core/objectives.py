@@ -235,7 +235,7 @@ def described(objective: Objective, known: Measured, requests: float | None = No
 def _trend(objective: Objective, tally: Tally) -> Trend | None:
     if len(tally.recent) < 2 or objective.rate:
         return None
-    latest: Arm = tally.candidate.since(tally.recent[0])
+    latest: Arm = tally.recent_candidate.gained(len(tally.recent) - 1)
     if latest.requests < FEWEST_FOR_TREND or latest.requests >= tally.candidate.requests:
         return None
     recent, whole = measures.value_of(objective, latest), measures.value_of(objective, tally.candidate)

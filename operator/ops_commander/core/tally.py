@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from functools import lru_cache
+from itertools import islice
+from operator import sub
+from typing import Any, NamedTuple, TypeVar
 
 from ops_commander.api.policy import Compare, Objective
 from ops_commander.core.counters import NO_BUCKETS, Buckets, Increments, Moment, Span
@@ -88,6 +92,81 @@ def _added(old: Mapping[Key, float], more: Mapping[Key, float], sign: int = 1) -
 EMPTY = Arm()
 
 
+class Layout(NamedTuple):
+    """What the numbers of an arm are, one after the other."""
+
+    values: int = 0
+    edges: tuple[float, ...] = ()
+    spans: tuple[Span, ...] = ()
+    moments: tuple[Moment, ...] = ()
+
+    @classmethod
+    def of(cls, arm: Arm) -> Layout:
+        return _shared(cls(len(arm.values), arm.buckets.edges, tuple(arm.spans), tuple(arm.moments)))
+
+    @property
+    def width(self) -> int:
+        return self.values + len(self.edges) + len(self.spans) + len(self.moments)
+
+    def numbers(self, arm: Arm) -> array[float]:
+        """0 for what the arm lacks."""
+        found = array("d", arm.values or (0.0,) * self.values)
+        if self.edges:
+            same = arm.buckets.edges == self.edges
+            found.extend(arm.buckets.counts if same else (arm.buckets.get(edge, 0.0) for edge in self.edges))
+        found.extend(arm.spans.get(span, 0.0) for span in self.spans)
+        found.extend(arm.moments.get(moment, 0.0) for moment in self.moments)
+        return found
+
+    def arm(self, numbers: Iterable[float]) -> Arm:
+        rest = iter(numbers)
+        values = tuple(islice(rest, self.values))
+        buckets = Buckets(self.edges, islice(rest, len(self.edges))) if self.edges else NO_BUCKETS
+        spans = dict(zip(self.spans, islice(rest, len(self.spans)), strict=True)) if self.spans else _NONE
+        moments = dict(zip(self.moments, rest, strict=True)) if self.moments else _NONE
+        return Arm(values, buckets, spans, moments)
+
+
+NO_NUMBERS = Layout()
+_NONE: Mapping[Any, float] = {}
+
+
+@lru_cache(maxsize=1024)
+def _shared(layout: Layout) -> Layout:
+    return layout
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """How far an arm was at the latest ticks, oldest first; in plain numbers, which take a tenth of the memory."""
+
+    layout: Layout = NO_NUMBERS
+    numbers: array[float] = field(default_factory=lambda: array("d"))
+    ticks: int = 0
+
+    def followed_by(self, arm: Arm, most: int) -> Track:
+        """With one tick more; no more than so many are kept. An arm has what it had before, and maybe more."""
+        layout, numbers = Layout.of(arm), self.numbers
+        if layout != self.layout:
+            numbers = array("d", (n for tick in range(self.ticks) for n in layout.numbers(self._at(tick))))
+        kept = min(self.ticks + 1, most)
+        numbers = numbers[max(0, len(numbers) - (kept - 1) * layout.width) :]
+        numbers.extend(layout.numbers(arm))
+        return Track(layout, numbers, kept)
+
+    def gained(self, ticks: int, until: int = 0) -> Arm:
+        """From so many ticks before the latest one to it, or `until` ticks before it."""
+        last = self.ticks - 1
+        return self.layout.arm(map(sub, self._numbers(last - until), self._numbers(last - ticks)))
+
+    def _at(self, tick: int) -> Arm:
+        return self.layout.arm(self._numbers(tick))
+
+    def _numbers(self, tick: int) -> array[float]:
+        width = self.layout.width
+        return self.numbers[tick * width : (tick + 1) * width]
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """All that a verdict is made of."""
@@ -110,10 +189,13 @@ class Tally:
     """What all intervals so far have in common."""
     contradicted: bool = False
     """Whether they have nothing in common: then the model behind them does not hold."""
-    recent: tuple[Arm, ...] = ()
-    """The candidate at the latest ticks, oldest first."""
+    recent: tuple[datetime, ...] = ()
+    """The latest ticks, oldest first."""
+    recent_candidate: Track = Track()
+    recent_stable: Track = Track()
+    """Only where both arms' counts are held against each other."""
     late: Tally | None = None
-    """The same since the latest new beginning: an average since the step began hides what turns bad late."""
+    """The same since the latest new beginning: an average since the step began hides what gets worse late."""
     beginnings: int = 0
     """How often `late` has begun anew."""
 

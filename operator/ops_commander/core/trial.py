@@ -17,10 +17,11 @@ from ops_commander.core.counters import ArmCounters, Increments
 from ops_commander.core.samples import PodSamples
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import RatioEvidence
-from ops_commander.core.tally import NOTHING, Arm, Tally, drift_edges, rate_cap
+from ops_commander.core.tally import NOTHING, Arm, Tally, Track, drift_edges, rate_cap
 
 RECENT_TICKS = 12
-"""Ticks whose value makes the trend; also how often intervals are held against each other."""
+"""Ticks whose value makes the trend, and among which a sudden turn is looked for; also how often intervals are held
+against each other."""
 
 LATE_TICKS = 60
 """After so many ticks a second, short memory begins anew."""
@@ -89,11 +90,19 @@ class Trial:
             old,
             **more,
             split=split,
-            recent=(*old.recent, more["candidate"])[-RECENT_TICKS - 1 :],
+            recent=(*old.recent, at)[-RECENT_TICKS - 1 :],
+            recent_candidate=old.recent_candidate.followed_by(more["candidate"], RECENT_TICKS + 1),
+            recent_stable=self._recent_stable(old, more["stable"]),
             **self._late(old, at, gained, other),
             **self._rate(old, at, gained.requests),
         )
         self.tally = self._held_together(tally)
+
+    def _recent_stable(self, old: Tally, stable: Arm) -> Track:
+        objective = self.objective
+        if objective.ratio and objective.compare is Compare.RATIO:
+            return old.recent_stable.followed_by(stable, RECENT_TICKS + 1)
+        return old.recent_stable
 
     def _more(self, old: Tally, at: datetime, mine: Arm, theirs: Arm) -> dict[str, Any]:
         """What one tick more changes in a stretch of ticks."""

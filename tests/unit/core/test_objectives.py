@@ -31,7 +31,7 @@ from ops_commander.core.objectives import Bench
 from ops_commander.core.snapshot import Evidence
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import RatioEvidence
-from ops_commander.core.tally import EMPTY, NOTHING, Arm, Tally
+from ops_commander.core.tally import EMPTY, NOTHING, Arm, Tally, Track
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 TICK = timedelta(seconds=5)
@@ -61,6 +61,11 @@ def p95_of(*counts: float, edges: tuple[float, ...] = EDGES) -> Arm:
 def tally(mine: Arm, theirs: Arm = EMPTY, **fields: Any) -> Tally:
     known = {"first": FIRST, "last": NOW, "ticks": 120, "split": (mine.requests, theirs.requests), **fields}
     return Tally(candidate=mine, stable=theirs, **known)
+
+
+def tally_since(earlier: Arm, whole: Arm) -> Tally:
+    """With two ticks that are recent."""
+    return tally(whole, recent=(FIRST, NOW), recent_candidate=Track().followed_by(earlier, 2).followed_by(whole, 2))
 
 
 def ratio_tally(mine: Arm, theirs: Arm, ticks: int = 100) -> Tally:
@@ -652,16 +657,12 @@ def test_an_end_without_a_bound_is_left_out() -> None:
     [(share(5, 500), Trend.STEADY), (share(0, 500), Trend.RISING), (share(9, 500), Trend.FALLING)],
 )
 def test_the_trend_holds_the_latest_ticks_against_the_whole_step(earlier: Arm, trend: Trend) -> None:
-    whole = share(10, 1000)
-
-    assert judged(ERRORS, tally(whole, recent=(earlier, whole))).trend is trend
+    assert judged(ERRORS, tally_since(earlier, share(10, 1000))).trend is trend
 
 
 @pytest.mark.parametrize("earlier", [Arm(), share(10, 990)], ids=["the whole step is recent", "few recent requests"])
 def test_no_trend_of(earlier: Arm) -> None:
-    whole = share(10, 1000)
-
-    assert judged(ERRORS, tally(whole, recent=(earlier, whole))).trend is None
+    assert judged(ERRORS, tally_since(earlier, share(10, 1000))).trend is None
 
 
 # --- The policy as shipped ----------------------------------------------------------------------------------

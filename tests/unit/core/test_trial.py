@@ -28,7 +28,7 @@ from ops_commander.core.counters import Buckets
 from ops_commander.core.histograms import Histogram
 from ops_commander.core.question import Question
 from ops_commander.core.samples import PodSamples, Sample
-from ops_commander.core.tally import Arm, DriftEdges, Tally
+from ops_commander.core.tally import Arm, DriftEdges, Tally, Track
 from ops_commander.core.trial import RECENT_TICKS, Trial
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -247,7 +247,41 @@ def test_a_rate_over_ticks_that_were_missed_is_no_burst() -> None:
 def test_the_latest_ticks_are_kept_for_the_trend() -> None:
     tally = trial_of(ERRORS, [(ratio(0, 10 * number), []) for number in range(40)]).tally
 
-    assert [arm.requests for arm in tally.recent] == [10.0 * n for n in range(39 - RECENT_TICKS, 40)]
+    assert tally.recent == tuple(map(at, range(39 - RECENT_TICKS, 40)))
+    assert [tally.recent_candidate.gained(ticks).requests for ticks in (0, 1, RECENT_TICKS)] == [0.0, 10.0, 120.0]
+
+
+ARMS = st.builds(
+    Arm,
+    st.tuples(st.integers(0, 99).map(float), st.integers(0, 99).map(float)),
+    st.dictionaries(st.sampled_from([0.1, 0.5, INF]), st.integers(1, 9).map(float)).map(Buckets.of),
+    st.dictionaries(st.sampled_from([(0.0, 0.1), (0.1, 0.2)]), st.integers(1, 9).map(float)),
+    st.dictionaries(st.sampled_from([(0, 0), (1, 2)]), st.integers(1, 9).map(float)),
+)
+
+
+@given(st.lists(ARMS, min_size=1, max_size=9), st.data())
+def test_a_track_tells_what_an_arm_has_gained_whatever_it_has(gains: list[Arm], data: st.DataObject) -> None:
+    sums = list(accumulate(gains, Arm.joined))
+    track = Track()
+    for arm in sums:
+        track = track.followed_by(arm, 5)
+    kept = min(5, len(sums))
+    ticks = data.draw(st.integers(0, kept - 1))
+    until = data.draw(st.integers(0, ticks))
+
+    expected = sums[-1 - until].since(sums[-1 - ticks])
+    found = track.gained(ticks, until)
+    assert track.ticks == kept
+    assert found.values == expected.values
+    for one, other in zip(
+        (found.buckets, found.spans, found.moments), (expected.buckets, expected.spans, expected.moments), strict=True
+    ):
+        assert {key: n for key, n in one.items() if n} == {key: n for key, n in other.items() if n}
+
+
+def test_what_one_arm_has_the_other_one_need_not_have() -> None:
+    assert Track().followed_by(Arm(), 3).gained(0) == Arm()
 
 
 # --- Drift --------------------------------------------------------------------------------------------------
@@ -371,6 +405,47 @@ def test_a_steady_value_contradicts_nothing() -> None:
     tally = trial_of(ERRORS, ticks).tally
 
     assert not tally.contradicted and tally.common is not None and tally.common.contains(0.002)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        pytest.param(ERRORS, id="errors"),
+        pytest.param(AGAINST, id="errors, against stable"),
+        pytest.param(SLOW.model_copy(update={"quantile": Quantile(buckets="seconds", q=0.99)}), id="P99"),
+        pytest.param(ERRORS.model_copy(update={"max": None, "min": 0.99}), id="a minimum"),
+    ],
+)
+@pytest.mark.parametrize("good", [1, 30, 59, 60, 119, 500])
+def test_a_hard_breach_is_proved_by_the_second_tick_however_long_all_was_well(objective: Objective, good: int) -> None:
+    """20 of 200 requests a second, 5 s a tick; the fault begins in the middle of a tick."""
+
+    def arm(events: float, total: float) -> Sequence[PodSamples]:
+        if objective.quantile:
+            return classic((0.5, INF), (total - events, total))
+        return ratio(total - events if objective.min else events, total)
+
+    seen = [(0.4 * tick, 100.0 * tick) for tick in range(good + 1)]
+    events, total = seen[-1]
+    seen += [(events + 10, total + 100), (events + 30, total + 200)]
+    ticks = [(arm(*counts), arm(0.036 * counts[1], 9 * counts[1])) for counts in seen]
+    before, after = (trial_of(objective, ticks[:end]).tally for end in (good + 1, good + 3))
+
+    assert not measures.breached(objective, before, None)
+    known = measures.measured(objective, after, None)
+    assert measures.breached(objective, after, None) and known.breaches and not known.meets
+    began = [f"counted since {at(tick):%H:%M:%S} alone: the whole step has " for tick in (good, good + 1)]
+    assert good < 500 or known.note.startswith(tuple(began))
+
+
+def test_a_turn_that_the_latest_tick_does_not_share_is_none() -> None:
+    """It is over: whatever it was, a revert would mend nothing."""
+    calm = [(2.0 * tick, 1000.0 * tick) for tick in range(200)]
+    burst = [(calm[-1][0] + 100, calm[-1][1] + 1000), (calm[-1][0] + 102, calm[-1][1] + 2000)]
+    ticks: list[Tick] = [(ratio(*counts), []) for counts in [*calm, *burst]]
+
+    assert measures.breached(ERRORS, trial_of(ERRORS, ticks[:-1]).tally, None)
+    assert not measures.breached(ERRORS, trial_of(ERRORS, ticks).tally, None)
 
 
 # --- The same ticks give the same tally, and a breach is a breach ---------------------------------------------

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
-from ops_commander.core.measures import late_alpha
+from ops_commander.core.breach import TURN_ALPHA, late_alpha, turn_alpha
 from ops_commander.core.statistics import correlation, mixture
 from ops_commander.core.statistics.dispersion import MIN_TICKS, index_of_dispersion
 from ops_commander.core.statistics.mixture import Side
+from ops_commander.core.statistics.proportion import log_e_above
 from ops_commander.core.statistics.rate import RateEvidence
 from ops_commander.core.statistics.ratio import LOG_RATIOS, log_likelihood
 from ops_commander.core.statistics.special import Array
-from ops_commander.core.trial import LATE_TICKS
+from ops_commander.core.trial import LATE_TICKS, RECENT_TICKS
 from tests.unit.core.statistics.reference import log_e_above_each, log_e_below_each
 
 Looks = NDArray[np.bool_]
@@ -87,6 +89,31 @@ def late_fails(candidate: Arm, baseline: Arm, bound: float) -> Looks:
     return found
 
 
+def turn_fails(candidate: Arm, baseline: Arm, bound: float) -> Looks:
+    """What the search for a sudden turn finds: each stretch of up to RECENT_TICKS looks has its own α."""
+    found = np.zeros(candidate.events.shape, dtype=bool)
+    counts = np.stack([candidate.events, candidate.requests, baseline.events, baseline.requests]).cumsum(axis=2)
+    for length in range(1, RECENT_TICKS + 1):
+        stretch = counts[:, :, length:] - counts[:, :, :-length]
+        x_c, n_c, x_b, n_b = stretch
+        level = np.array([-math.log(turn_alpha(before)) for before in range(1, stretch.shape[2] + 1)])
+        share = n_c / (n_c + n_b)
+        beyond = (most_log_e(x_c, n_c, bound) >= level) | (most_log_e(x_c, x_c + x_b, share) >= level)
+        for rollout, look in zip(*np.nonzero(beyond), strict=True):
+            counted = log_likelihood(LOG_RATIOS, *stretch[:, rollout, look])
+            ratio = mixture.log_e(LOG_RATIOS, counted, 0.0, Side.ABOVE, 1.0)
+            proof = max(log_e_above(x_c[rollout, look], n_c[rollout, look], bound), ratio)
+            found[rollout, look + length] |= proof >= level[look]
+    return found
+
+
+def most_log_e(x: Array, n: Array, bound: Array | float) -> Array:
+    """No ln E against a share of at most `bound` is higher: the likelihood of the observed share over the bound's."""
+    seen = np.maximum(x / np.maximum(n, 1), bound)
+    most: Array = xlogy(x, seen / bound) + xlogy(n - x, (1 - seen) / (1 - np.asarray(bound)))
+    return most
+
+
 def gate_fails(random: np.random.Generator, rollouts: int, looks: int, errors: tuple[float, float]) -> Looks:
     """Errors of candidate and baseline as given, 3 % of both arms' answers slow, against 1 % and 5 %."""
     candidate_errors, baseline_errors = (
@@ -100,6 +127,8 @@ def gate_fails(random: np.random.Generator, rollouts: int, looks: int, errors: t
         | ratio_fails(candidate_slow, baseline_slow)
         | late_fails(candidate_errors, baseline_errors, 0.01)
         | late_fails(candidate_slow, baseline_slow, 0.05)
+        | turn_fails(candidate_errors, baseline_errors, 0.01)
+        | turn_fails(candidate_slow, baseline_slow, 0.05)
     )
 
 
@@ -117,17 +146,26 @@ def test_a_rise_of_errors_from_half_a_percent_to_two_is_found_within_two_minutes
     assert np.isfinite(seconds).mean() >= 0.99
 
 
-def test_what_turns_bad_late_is_found_by_the_second_look() -> None:
+def test_what_gets_worse_late_is_found_by_the_second_look() -> None:
     random, rollouts = np.random.default_rng(20260111), 300
     good, bad = (arm(random, rollouts, 160, 5, chance) for chance in (0.005, 0.2))
     turned = np.where(np.arange(160) < 150, good.events, bad.events)
     candidate = Arm(np.where(np.arange(160) < 150, good.requests, bad.requests), turned)
+    baseline = arm(random, rollouts, 160, 95, 0.005)
     whole = bound_fails(candidate, 0.01)[:, 150:]
-    late = whole | late_fails(candidate, arm(random, rollouts, 160, 95, 0.005), 0.01)[:, 150:]
+    late = whole | late_fails(candidate, baseline, 0.01)[:, 150:]
+    turn = turn_fails(candidate, baseline, 0.01)[:, 150:]
 
-    assert np.median(late.argmax(axis=1)) <= 1, "by the second look after 37 minutes without a fault"
-    assert late.any(axis=1).all()
+    assert turn[:, :2].any(axis=1).all(), "by the second look after 37 minutes without a fault"
+    assert np.median(late.argmax(axis=1)) <= 1
     assert np.median(np.where(whole.any(axis=1), whole.argmax(axis=1), 10)) >= 3
+
+
+def test_a_share_just_at_its_bound_is_rarely_taken_for_a_sudden_turn() -> None:
+    random, rollouts = np.random.default_rng(20260112), 2000
+    candidate, baseline = (arm(random, rollouts, ONE_HOUR, rate, 0.01) for rate in (5, 95))
+
+    assert turn_fails(candidate, baseline, 0.01).any(axis=1).mean() <= 2 * TURN_ALPHA
 
 
 def test_clumped_events_need_the_dispersion_of_the_time_before() -> None:
