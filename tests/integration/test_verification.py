@@ -29,7 +29,7 @@ from ops_commander.adapters.mlflow_artifacts import (
 from ops_commander.api.risk import Verdict
 from ops_commander.api.verification import VerificationStatus, VerifiedComponent, Waiver
 from ops_commander.cli import verify as command
-from ops_commander.integration.verification import RequestedModel, VerificationRequest
+from ops_commander.integration.verification_request import RequestedModel, VerificationRequest
 from ops_commander.runtime.verifications import NotVerifiedNow
 from ops_commander.runtime.verifier import Verifier
 from tests.integration.controlplane import ControlPlaneError, free_ports

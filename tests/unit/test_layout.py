@@ -44,3 +44,14 @@ def test_import_contracts_are_kept() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_operator_loads_nothing_that_it_does_not_use() -> None:
+    """What is imported stays in memory, whether anything calls it or not."""
+    code = "import sys, ops_commander.cli.run, ops_commander.runtime.app; print(*sys.modules)"
+    unused = ("scipy", "mlflow", "oauthlib", "google.auth", "kubernetes.stream", "ops_commander.integration.preflight")
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "kubernetes.aio.client" in loaded
+    assert set(unused) & set(loaded) == set()

@@ -26,14 +26,8 @@ from ops_commander.core.risk import Veto
 from ops_commander.integration.documents import BadInput
 from ops_commander.integration.manifest import MAX_BYTES, CandidateManifest, read_manifest
 from ops_commander.integration.preflight import Baseline
-from ops_commander.integration.verification import (
-    MAX_FILES,
-    Candidate,
-    Recheck,
-    Reference,
-    VerificationRequest,
-    references,
-)
+from ops_commander.integration.verification import Candidate, Reference, references
+from ops_commander.integration.verification_request import MAX_FILES, Recheck, VerificationRequest
 
 _FINISHED: Final = "FINISHED"
 _RUNS: Final = "runs:/"

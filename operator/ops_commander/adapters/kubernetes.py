@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-from kubernetes.aio import client, config
 
+from ops_commander.adapters.kubernetes_client import client, config
 from ops_commander.core.names import FIELD_MANAGER
 
 APPLY = "application/apply-patch+yaml"

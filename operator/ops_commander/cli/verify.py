@@ -21,7 +21,8 @@ from ops_commander.integration import preflight_report
 from ops_commander.integration.dependencies import report as lock_report
 from ops_commander.integration.documents import printable
 from ops_commander.integration.preflight_report import PreflightReport
-from ops_commander.integration.verification import Recheck, VerificationRequest, rejected, verify
+from ops_commander.integration.verification import rejected, verify
+from ops_commander.integration.verification_request import Recheck, VerificationRequest
 from ops_commander.runtime import clock
 
 BAD_REQUEST: Final = 2

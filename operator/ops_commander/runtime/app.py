@@ -14,10 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kubernetes.aio import client
-
 from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, KubernetesApi, NotFound, load_configuration
+from ops_commander.adapters.kubernetes_client import client
 from ops_commander.adapters.mlflow import MLflow
 from ops_commander.adapters.mlflow_artifacts import MLflowArtifacts
 from ops_commander.adapters.mlflow_evidence import MLflowEvidence

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import kopf
-from kubernetes.aio import client
 
+from ops_commander.adapters.kubernetes_client import client
 from ops_commander.api.v1alpha1 import GROUP, VERSION
 from ops_commander.core.names import ROLLOUT_LABEL
 from ops_commander.core.plans.naming import BY_PLAN

@@ -14,7 +14,7 @@ from ops_commander.api.v1alpha1 import Preflight
 from ops_commander.api.verification import VerificationStatus, VerifiedFile
 from ops_commander.core import comparers, names
 from ops_commander.core.snapshot import Snapshot, Verified
-from ops_commander.integration.verification import RequestedModel, VerificationRequest
+from ops_commander.integration.verification_request import RequestedModel, VerificationRequest
 from ops_commander.runtime.workqueue import Key
 
 log = logging.getLogger(__name__)

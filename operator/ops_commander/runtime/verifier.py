@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from ops_commander.api.verification import VerificationStatus, VerifiedFile
 from ops_commander.integration.documents import printable
-from ops_commander.integration.verification import Recheck, VerificationRequest
+from ops_commander.integration.verification_request import Recheck, VerificationRequest
 from ops_commander.runtime.verifications import NotVerifiedNow
 
 COMMAND: Final = (sys.executable, "-m", "ops_commander.cli.main", "verify")

@@ -11,14 +11,8 @@ from ops_commander.adapters.mlflow_artifacts import MLflowArtifacts, Unsupported
 from ops_commander.api.risk import Verdict
 from ops_commander.core.risk import Veto
 from ops_commander.integration.manifest import read_manifest
-from ops_commander.integration.verification import (
-    Candidate,
-    RequestedModel,
-    VerificationRequest,
-    references,
-    rejected,
-    verify,
-)
+from ops_commander.integration.verification import Candidate, references, rejected, verify
+from ops_commander.integration.verification_request import RequestedModel, VerificationRequest
 from tests.unit.integration.test_preflight import NOW, WEIGHTS, sha256
 from tests.unit.integration.test_preflight import Candidate as Files
 

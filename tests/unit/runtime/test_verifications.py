@@ -15,7 +15,7 @@ from ops_commander.api.risk import Verdict
 from ops_commander.api.v1alpha1 import TestState
 from ops_commander.api.verification import VerificationStatus, VerifiedFile
 from ops_commander.core.snapshot import Installation, JobView, Snapshot
-from ops_commander.integration.verification import VerificationRequest
+from ops_commander.integration.verification_request import VerificationRequest
 from ops_commander.runtime.job_logs import AGAIN as LOG_AGAIN
 from ops_commander.runtime.job_logs import JobLogs
 from ops_commander.runtime.verifications import AGAIN, REJECTED_AGAIN, NotVerifiedNow, Verifications

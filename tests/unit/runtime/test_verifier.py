@@ -13,7 +13,7 @@ import pytest
 
 from ops_commander.api.risk import Verdict
 from ops_commander.api.verification import VerificationStatus, VerifiedFile
-from ops_commander.integration.verification import RequestedModel, VerificationRequest
+from ops_commander.integration.verification_request import RequestedModel, VerificationRequest
 from ops_commander.runtime.verifications import NotVerifiedNow
 from ops_commander.runtime.verifier import Verifier
 
