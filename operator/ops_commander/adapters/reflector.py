@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF: Final = 0.5
 LONGEST_BACKOFF: Final = 8.0
+TOO_SOON: Final = 1.0
+"""Seconds before which no server ends a watch of which nothing has been heard; a proxy may."""
 
 
 class Reflector:
@@ -56,6 +58,7 @@ class Reflector:
         self.synced.set()
 
     async def _follow(self) -> None:
+        began, heard = asyncio.get_running_loop().time(), False
         async for event in self._api.watch(self.kind, self._namespace, LABELS[self.kind], self._version):
             self._heard()
             if event.type == "DELETED":
@@ -63,8 +66,10 @@ class Reflector:
                 self._known.drop(self.kind, metadata["namespace"], metadata["name"])
             elif event.type != "BOOKMARK":
                 self._known.take(event.item, self.kind)
-            self._version = event.version
+            self._version, heard = event.version, True
             self._failures = 0
+        if not heard and asyncio.get_running_loop().time() < began + TOO_SOON:
+            raise ApiError(0, "the watch ended as soon as it began")
 
     async def _back_off(self, error: ApiError) -> None:
         delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(self._failures, 10)) * random.uniform(0.8, 1.2)
