@@ -188,8 +188,11 @@ class KubernetesApi:
             async with response.response as stream:
                 if stream.status >= 400:
                     raise _refused(stream.status, stream.reason, await stream.read())
-                async for line in _lines(stream.content):
-                    yield _watch_event(line)
+                try:
+                    async for line in _lines(stream.content):
+                        yield _watch_event(line)
+                finally:
+                    _cut(stream)
         except _UNREACHED as error:
             raise _unreached("watch", path, error) from error
 
@@ -312,6 +315,12 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         for line in whole:
             if line:
                 yield bytes(line)
+
+
+def _cut(stream: aiohttp.ClientResponse) -> None:
+    """Whoever leaves a watch before its end does not wait for the server to say goodbye over TLS."""
+    if stream.connection is not None and stream.connection.transport is not None:
+        stream.connection.transport.abort()
 
 
 def _watch_event(line: bytes) -> WatchEvent:

@@ -103,6 +103,8 @@ def count(key: Key, status: ModelRolloutStatus, occurrences: tuple[Occurrence, .
 def hide(key: Key) -> None:
     """Forget a rollout that is gone."""
     _hide_info(key)
+    for labels in [labels for labels in rollbacks._metrics if labels[:2] == key]:
+        rollbacks.remove(*labels)
     for gauge in (rollout_weight, cannot_steer_gauge, rollback_in_progress, quorum_waiting):
         _remove(gauge, key)
     for vote in _VOTES:

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 ASK_AGAIN = timedelta(seconds=5)
 KNOWN_FOR = timedelta(seconds=60)
 """How long a run or a baseline that was read is good for."""
-MOST_REMEMBERED = 10_000
+RUN_KEPT_FOR = timedelta(hours=6)
+"""How long a run is used as it was read while MLflow does not answer."""
 
 
 class RunRegistry(Protocol):
@@ -56,6 +57,8 @@ class Sources(Protocol):
 
 @dataclass
 class _Remembered:
+    about: tuple[str, str]
+    """UID of the rollout, and the revision."""
     checks: tuple[Check, ...]
     until: datetime | None
 
@@ -67,6 +70,12 @@ T = TypeVar("T")
 class _Read(Generic[T]):
     value: T
     until: datetime
+
+
+@dataclass
+class _ReadBaseline(_Read[Baseline]):
+    about: tuple[str, str]
+    """UID of the rollout, and the stable revision."""
 
 
 @dataclass
@@ -85,10 +94,13 @@ class Observer:
     installation: Installation
     writer: EvidenceWriter | None = None
     _policies: Policies = field(default_factory=Policies)
-    _checked: dict[tuple[str, str], _Remembered] = field(default_factory=dict)
-    _baselines: dict[tuple[str, str], _Read[Baseline]] = field(default_factory=dict)
+    _checked: dict[Key, _Remembered] = field(default_factory=dict)
+    """The latest of each rollout."""
+    _baselines: dict[Key, _ReadBaseline] = field(default_factory=dict)
+    """The same, while it may start."""
     _runs: dict[RunKey, _Read[RunRecord]] = field(default_factory=dict)
     _reading: dict[RunKey, asyncio.Task[None]] = field(default_factory=dict)
+    _runs_swept_at: datetime | None = None
 
     async def snapshot(self, body: Mapping[str, Any], *, anew: bool = False) -> Snapshot:
         """On what the watches have told of its surroundings, or on what is read `anew`.
@@ -154,12 +166,13 @@ class Observer:
 
     async def _baseline(self, snapshot: Snapshot) -> Baseline | None:
         """What the stable version has shown lately, for a rollout that may start now."""
-        policy, status = snapshot.policy, snapshot.status
+        policy, status, key = snapshot.policy, snapshot.status, (snapshot.namespace, snapshot.name)
         if policy is None or status.stable_revision is None or not acceptance.starts_against_stable(snapshot):
+            self._baselines.pop(key, None)
             return None
-        key = (snapshot.uid, status.stable_revision)
+        about = (snapshot.uid, status.stable_revision)
         known, now = self._baselines.get(key), self.clock()
-        if known and now < known.until:
+        if known and known.about == about and now < known.until:
             return known.value
         source = self.sources.server_for(snapshot.namespace)
         if source is None:
@@ -169,8 +182,7 @@ class Observer:
             found = await self.history.baseline(source, policy.objectives, stable, policy.baseline_window, now)
         except QueryError as error:
             found = Baseline(error=str(error))
-        _forget_some(self._baselines)
-        self._baselines[key] = _Read(found, now + (ASK_AGAIN if found.error else KNOWN_FOR))
+        self._baselines[key] = _ReadBaseline(found, now + (ASK_AGAIN if found.error else KNOWN_FOR), about)
         return found
 
     async def _read_runs(self, snapshot: Snapshot) -> dict[str, RunRecord]:
@@ -205,7 +217,7 @@ class Observer:
         except RunUnreadable as error:
             log.warning("run %s not read: %s", key[0], error)
         else:
-            _forget_some(self._runs)
+            self._forget_runs()
             self._runs[key] = _Read(record, self.clock() + KNOWN_FOR)
         finally:
             del self._reading[key]
@@ -217,9 +229,9 @@ class Observer:
         under_way = status.step is not None  # what comes next is checked when its turn comes: no revert waits for it
         if under_way or revision == status.stable_revision or snapshot.deleted_at is not None:
             return ()
-        known = self._checked.get((snapshot.uid, revision))
-        now = self.clock()
-        if known and (known.until is None or now < known.until):
+        key, about = (snapshot.namespace, snapshot.name), (snapshot.uid, revision)
+        known, now = self._checked.get(key), self.clock()
+        if known and known.about == about and (known.until is None or now < known.until):
             return known.checks
         checks = (
             await self._dry_run(manifests.replica_set(snapshot, revision, 0, "dry-run"), "spec.template"),
@@ -227,8 +239,7 @@ class Observer:
             *await self._verify_run(snapshot),
         )
         lasting = all(check.passed for check in checks)
-        _forget_some(self._checked)
-        self._checked[(snapshot.uid, revision)] = _Remembered(checks, None if lasting else now + ASK_AGAIN)
+        self._checked[key] = _Remembered(about, checks, None if lasting else now + ASK_AGAIN)
         return checks
 
     async def _dry_run(self, manifest: Mapping[str, Any], place: str) -> Check:
@@ -246,8 +257,17 @@ class Observer:
             return ()
         return (await self.runs.verify_run(run_id),)
 
+    def _forget_runs(self) -> None:
+        """Those that nobody has asked for lately; each that is in use is read again after KNOWN_FOR."""
+        now = self.clock()
+        if self._runs_swept_at is None or now >= self._runs_swept_at + KNOWN_FOR:
+            self._runs_swept_at = now
+            self._runs = {key: read for key, read in self._runs.items() if now < read.until + RUN_KEPT_FOR}
+
     def forget(self, key: Key) -> None:
         self.book.forget(key)
+        self._checked.pop(key, None)
+        self._baselines.pop(key, None)
         if self.writer:
             self.writer.forget(key)
 
@@ -270,8 +290,3 @@ def _wanted(rollout: ModelRollout) -> Wanted:
         or bool(spec.preflight and spec.preflight.tests and status.step),
         comparer=compares or bool(status.traffic and status.traffic.compare_percent),
     )
-
-
-def _forget_some(remembered: dict[Any, Any]) -> None:
-    if len(remembered) > MOST_REMEMBERED:
-        remembered.clear()

@@ -29,7 +29,7 @@ from ops_commander.core.snapshot import Check, Installation, RunRecord, Snapshot
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History
 from ops_commander.runtime.job_logs import JobLogs
-from ops_commander.runtime.observer import ASK_AGAIN, KNOWN_FOR, Observer
+from ops_commander.runtime.observer import ASK_AGAIN, KNOWN_FOR, RUN_KEPT_FOR, Observer
 from ops_commander.runtime.verifications import Verifications
 from tests.unit import virtual
 from tests.unit.virtual import START
@@ -281,6 +281,33 @@ def test_what_was_read_is_good_for_a_minute() -> None:
             await made.seen(body(at_rest()))
             counts.append((len(made.server.ranges), len(made.registry.asked)))
         assert counts == [(2, 2), (2, 2), (4, 4)]
+
+    play(main)
+
+
+def test_of_a_rollout_that_is_gone_nothing_is_remembered() -> None:
+    async def main() -> None:
+        made = scene()
+        counts = []
+        for forget in (False, False, True):
+            if forget:
+                made.observer.forget(SHOP)
+            await made.seen(body(at_rest()))
+            counts.append((made.objects.dry_runs, len(made.server.ranges)))
+        assert counts == [(1, 2), (1, 2), (2, 4)]
+
+    play(main)
+
+
+def test_a_run_that_nobody_has_asked_for_in_a_long_time_is_forgotten() -> None:
+    async def main() -> None:
+        made = scene()
+        await made.seen(body(at_rest()))
+        await asyncio.sleep((KNOWN_FOR + RUN_KEPT_FOR).total_seconds() + 1)
+        others = at_rest().model_copy(update={"stable_run_id": "r8"})
+        assert set((await made.seen(body(others))).runs) == {"r8", "r2"}
+        made.registry.error = "MLflow cannot be reached"
+        assert set((await made.seen(body(at_rest()))).runs) == {"r2"}
 
     play(main)
 
