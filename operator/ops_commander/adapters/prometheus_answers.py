@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 Place = tuple[Owner, str]
 """A ReplicaSet and the name of a pod of it."""
 
-KEPT_FOR: Final = timedelta(minutes=5)
+KEPT_FOR: Final = timedelta(minutes=1)
 MOST_KNOWN: Final = 500_000
 """Series."""
 

@@ -16,7 +16,8 @@ from ops_commander.runtime import metrics
 
 log = logging.getLogger(__name__)
 
-LIMIT = 1000
+LIMIT = 10_000
+"""All of a thousand that break at once have some three thousand events to tell."""
 TRIES = 5
 NOTE_LENGTH = 1000
 
