@@ -65,6 +65,12 @@ def _place(namespace: str, pod: str) -> Place:
     return owner_of(intern(namespace), pod), intern(pod)
 
 
+@lru_cache(maxsize=1024)
+def _edge(text: str) -> float:
+    """The same object for all series: most histograms have the same edges."""
+    return float(text)
+
+
 def _series(labels: Mapping[str, str], names: PodLabels) -> _Series | None:
     """None for a row without a pod."""
     namespace, pod = labels.get(names.namespace), labels.get(names.pod)
@@ -74,8 +80,8 @@ def _series(labels: Mapping[str, str], names: PodLabels) -> _Series | None:
     edge, moment = labels.get("le"), _MOMENT.fullmatch(labels.get("moment", ""))
     return _Series(
         _place(namespace, pod),
-        intern(",".join(others)),
-        None if edge is None else float(edge),
+        ",".join(others),
+        None if edge is None else _edge(edge),
         (int(moment[1]), int(moment[2])) if moment else None,
     )
 
