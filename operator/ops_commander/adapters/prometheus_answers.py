@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
-from sys import intern
 from typing import Any, Final
 
 from ops_commander.adapters.prometheus_http import MOST_BYTES_AT_ONCE, TooLarge
@@ -59,10 +58,13 @@ class _Series:
         return Sample(self.name, count, self.edge, buckets, self.moment) if math.isfinite(count) else None
 
 
-@lru_cache(maxsize=8192)
-def _place(namespace: str, pod: str) -> Place:
-    """The same object for all series of a pod."""
-    return owner_of(intern(namespace), pod), intern(pod)
+class _Places(dict[tuple[str, str], Place]):
+    """By namespace and pod: the same object for all series of a pod."""
+
+    def __missing__(self, key: tuple[str, str]) -> Place:
+        namespace, pod = key
+        place = self[key] = (owner_of(namespace, pod), pod)
+        return place
 
 
 @lru_cache(maxsize=1024)
@@ -71,7 +73,7 @@ def _edge(text: str) -> float:
     return float(text)
 
 
-def _series(labels: Mapping[str, str], names: PodLabels) -> _Series | None:
+def _series(labels: Mapping[str, str], names: PodLabels, places: _Places) -> _Series | None:
     """None for a row without a pod."""
     namespace, pod = labels.get(names.namespace), labels.get(names.pod)
     if not namespace or not pod:
@@ -79,7 +81,7 @@ def _series(labels: Mapping[str, str], names: PodLabels) -> _Series | None:
     others = [f"{key}={labels[key]}" for key in sorted(labels) if key != names.namespace and key != names.pod]
     edge, moment = labels.get("le"), _MOMENT.fullmatch(labels.get("moment", ""))
     return _Series(
-        _place(namespace, pod),
+        places[namespace, pod],
         ",".join(others),
         None if edge is None else _edge(edge),
         (int(moment[1]), int(moment[2])) if moment else None,
@@ -97,6 +99,7 @@ class KnownSeries:
         self._young: dict[bytes, _Series | None] = {}
         self._old: dict[bytes, _Series | None] = {}
         self._turned: datetime | None = None
+        self._places = _Places()
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())
@@ -105,6 +108,7 @@ class KnownSeries:
         """What no answer has had for two lengths of `KEPT_FOR` goes."""
         if self._turned is None or abs(at - self._turned) >= KEPT_FOR:
             self._old, self._young, self._turned = self._young, {}, at
+            self._places.clear()
 
     def of(self, text: bytes) -> _Series | None:
         """Of the labels as a JSON object. Raises _NoObject, or like `instant` where no labels are in it."""
@@ -116,11 +120,14 @@ class KnownSeries:
         try:
             series = self._old[digest]
         except KeyError:
-            series = _series(_loaded(text), self.names)
+            series = self.read(_loaded(text))
         if len(self._young) >= MOST_KNOWN:
             self._old, self._young = self._young, {}
         self._young[digest] = series
         return series
+
+    def read(self, labels: Mapping[str, str]) -> _Series | None:
+        return _series(labels, self.names, self._places)
 
 
 class _NoObject(Exception):
@@ -147,7 +154,7 @@ class Vector:
     def add(self, row: Row) -> None:
         """Raises like `instant`."""
         self.rows += 1
-        series = _series(row["metric"], self._known.names)
+        series = self._known.read(row["metric"])
         if series is None:
             return
         sample = series.sample(row["value"][1]) if "value" in row else series.histogram(row["histogram"][1])
@@ -257,9 +264,10 @@ def _in_order(samples: list[Sample]) -> tuple[Sample, ...]:
 def matrix(rows: Sequence[Row], start: datetime, step: timedelta, count: int, names: PodLabels) -> list[Reading]:
     """A range vector: one reading for each of `count` ticks. Raises like `instant`."""
     pods: dict[Place, list[list[Sample]]] = {}
+    places = _Places()
     first, pace = start.timestamp(), step.total_seconds()
     for row in rows:
-        series = _series(row["metric"], names)
+        series = _series(row["metric"], names, places)
         if series is None:
             continue
         ticks = pods.get(series.place) or pods.setdefault(series.place, [[] for _ in range(count)])
