@@ -74,6 +74,20 @@ def proved_lately(objective: Objective, tally: Tally, baseline: BaselineStatus |
     return late if proof is not None and proof >= -math.log(late_alpha(tally.beginnings)) else None
 
 
+def proved_ahead(objective: Objective, ahead: Tally, after: int, baseline: BaselineStatus | None) -> Tally | None:
+    """The latest ticks of a step of which the first `after` are not known, if they prove a breach by themselves.
+
+    They are turns like others: each stretch has the α of the ticks that went before it.
+    """
+    for stretch in (*_stretches(objective, ahead), ahead):
+        proof = breach_proof(objective, stretch, baseline)
+        if proof is None:
+            return None
+        if proof >= -math.log(turn_alpha(max(1, after + ahead.ticks - stretch.ticks))):
+            return stretch
+    return None
+
+
 def late_alpha(beginning: int) -> float:
     """α of the short memory's j-th beginning, 6/(π·j)² of LATE_ALPHA: all of them together have no more than that."""
     return LATE_ALPHA * 6 / (math.pi * beginning) ** 2

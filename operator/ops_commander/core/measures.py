@@ -14,6 +14,7 @@ from ops_commander.core.breach import (
     edges_of,
     events_of,
     log_e,
+    proved_ahead,
     proved_lately,
     ratio_tests,
     share_tests,
@@ -84,6 +85,18 @@ def measured(objective: Objective, tally: Tally, baseline: BaselineStatus | None
         return known
     since = f"counted since {lately.first:%H:%M:%S} alone: the whole step has {known.observed:.4g}"
     return replace(_measured(objective, lately, baseline, alpha), meets=False, breaches=True, note=since)
+
+
+def measured_ahead(
+    objective: Objective, ahead: Tally, after: int, baseline: BaselineStatus | None, alpha: float = ALPHA
+) -> tuple[Tally, Measured] | None:
+    """Of the latest ticks of a step of which the first `after` are not known: which prove a breach, and what they show.
+    They prove nothing else."""
+    stretch = proved_ahead(objective, ahead, after, baseline)
+    if stretch is None:
+        return None
+    note = f"counted since {stretch.first:%H:%M:%S} alone: what was before is still being read"
+    return stretch, replace(_measured(objective, stretch, baseline, alpha), meets=False, breaches=True, note=note)
 
 
 def interval(

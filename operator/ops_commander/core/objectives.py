@@ -51,11 +51,11 @@ def judge(objective: Objective, evidence: Evidence | None, bench: Bench) -> Obje
     """The row for one objective that Prometheus answers."""
     tally = evidence.tally if evidence else NOTHING
     try:
-        known = measures.measured(objective, tally, bench.baseline, bench.alpha)
+        tally, known = _known(objective, evidence, bench)
     except ValueError as error:  # the metrics are a tenant's: nonsense in them must not keep others from being judged
         known, ruling = UNKNOWN, _undecided("NoData", f"the counters make no sense: {error}")
     else:
-        ruling = _missing(objective, evidence, bench) or _ruling(objective, tally, known, bench)
+        ruling = _missing(objective, evidence, known, bench) or _ruling(objective, tally, known, bench)
     arm = tally.candidate
     return ObjectiveStatus(
         name=objective.name,
@@ -80,6 +80,16 @@ def judge(objective: Objective, evidence: Evidence | None, bench: Bench) -> Obje
         last_tick=tally.last if tally.ticks else None,
         ticks=tally.ticks,
     )
+
+
+def _known(objective: Objective, evidence: Evidence | None, bench: Bench) -> tuple[Tally, Measured]:
+    """By all that is counted; while the latest ticks are apart from it, by these where they prove a breach."""
+    tally, ahead = (evidence.tally, evidence.ahead) if evidence else (NOTHING, None)
+    if ahead is not None:
+        found = measures.measured_ahead(objective, ahead.tally, ahead.after, bench.baseline, bench.alpha)
+        if found is not None:
+            return found
+    return tally, measures.measured(objective, tally, bench.baseline, bench.alpha)
 
 
 def judged_value(objective: Objective) -> str:
@@ -113,7 +123,7 @@ def shown(known: Measured) -> Interval | None:
     return Interval(low=rounded(low), high=rounded(high))
 
 
-def _missing(objective: Objective, evidence: Evidence | None, bench: Bench) -> _Ruling | None:
+def _missing(objective: Objective, evidence: Evidence | None, known: Measured, bench: Bench) -> _Ruling | None:
     if evidence is None or evidence.seen_at is None:
         error = evidence.error if evidence else None
         return _undecided("NoData", error or "Prometheus has not been asked yet")
@@ -124,6 +134,10 @@ def _missing(objective: Objective, evidence: Evidence | None, bench: Bench) -> _
         arms = "the candidate's and the stable pods" if _needs_stable(objective) else "the candidate's pods"
         since = f" since {evidence.fresh_at:%H:%M:%S}" if evidence.fresh_at else ""
         return _undecided("NoData", f"Prometheus has no series of {arms}{since}")
+    if evidence.ahead is not None:
+        since = f"{evidence.origin:%H:%M:%S}" if evidence.origin else "the step's beginning"
+        message = f"ticks since {since} are still being read; the latest ones are watched"
+        return None if known.breaches else _undecided("CatchingUp", message)
     if not evidence.tally.ticks:
         begins = f": requests count from {evidence.origin:%H:%M:%S} on" if evidence.origin else ""
         return _undecided("InsufficientSample", f"no tick has been counted yet{begins}")

@@ -68,6 +68,17 @@ class Evidence:
     """Why the latest tick brought nothing, or could not be counted."""
     source: str | None = None
     """The Prometheus server that was asked."""
+    ahead: Ahead | None = None
+    """What is known besides the tally, while the ticks between both are still being read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The latest ticks, counted by themselves: after a restart they are known before the history of the step is."""
+
+    tally: Tally
+    after: int
+    """Ticks that the step had before them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ reads: a thousand rollouts in progress write little."""
 
 _NUMBERS = ("observed", "candidate", "stable", "samples", "interval", "trend", "first_tick", "last_tick")
 
+_UNPROVED = frozenset({"InsufficientSample", "Straddles"})
+"""Which of these it is depends on the numbers: a value near its target goes from one to the other and back."""
+
 ConditionRow = tuple[ConditionType, State, str, str]
 
 
@@ -110,12 +113,23 @@ def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
     return status.model_copy(
         update={
             "message": None,
+            "reason": _lasting(status.reason),
             **consensus.without_words(status),
             "risk": status.risk and (status.risk.verdict, status.risk.band, tuple(status.risk.vetoes)),
-            "objectives": [row.model_copy(update={**quiet, "message": "", "ticks": 0}) for row in status.objectives],
-            "conditions": [condition.model_copy(update={"message": ""}) for condition in status.conditions],
+            "objectives": [
+                row.model_copy(update={**quiet, "message": "", "ticks": 0, "reason": _lasting(row.reason)})
+                for row in status.objectives
+            ],
+            "conditions": [
+                condition.model_copy(update={"message": "", "reason": _lasting(condition.reason)})
+                for condition in status.conditions
+            ],
         }
     )
+
+
+def _lasting(reason: str | None) -> str | None:
+    return "" if reason in _UNPROVED else reason
 
 
 def _phase(situation: Situation, change: Change, status: ModelRolloutStatus) -> Phase:

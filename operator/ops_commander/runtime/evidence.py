@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 
 from ops_commander.api.policy import Objective
 from ops_commander.core import measures
+from ops_commander.core.breach import proved_ahead
 from ops_commander.core.question import Question
 from ops_commander.core.samples import PodSamples, Reading
-from ops_commander.core.snapshot import Evidence
+from ops_commander.core.snapshot import Ahead, Evidence
 from ops_commander.core.trial import Trial
 from ops_commander.runtime.workqueue import Key
 
@@ -60,6 +61,9 @@ class _Followed:
     queries: tuple[str, ...] = field(init=False)
     """The objective's, which puts them together each time."""
 
+    ahead: Trial | None = None
+    """What waits for the history before it, counted by itself."""
+
     def __post_init__(self) -> None:
         self.queries = self.trial.objective.queries
 
@@ -78,6 +82,8 @@ class _Followed:
         while self._is_complete(due := self.next_tick(interval)):
             self.hand_on(due, self.pending.pop(due))
             moved = True
+        if self.ahead is not None and self.at is not None and self.ahead.seen_at is not None:
+            self.ahead = None if self.at >= self.ahead.seen_at else self.ahead
         return moved
 
     def _is_complete(self, at: datetime) -> bool:
@@ -96,16 +102,24 @@ class _Followed:
         if self.pending:
             self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
 
-    def looks_bad(self) -> bool:
-        """Whether the ticks that wait for their history show a breach by themselves. That decides nothing but whose
-        history is read first: they are no evidence without it."""
-        complete = sorted(at for at in self.pending if self._is_complete(at))
-        if len(complete) < 2 or not self.trial.objective.reverts:
-            return False
-        glance = _Followed(Trial(self.trial.objective, complete[0], self.trial.baseline), complete[0])
-        for at in (complete[0], complete[-1]):
-            glance.hand_on(at, self.pending[at])
-        return _shows_breach(glance)
+    def look_ahead(self) -> bool:
+        """Count what waits by itself: that is enough to see a breach, and for nothing else. Whether there is more."""
+        before = self.ahead.seen_at if self.ahead else None
+        for at in sorted(at for at in self.pending if self._is_complete(at)):
+            if self.ahead is None:
+                self.ahead = Trial(self.trial.objective, at, self.trial.baseline)
+            if self.ahead.seen_at is None or at > self.ahead.seen_at:
+                arms = [self.pending[at][query] for query in self.queries]
+                try:
+                    self.ahead.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
+                except ValueError as error:
+                    self.error = f"the counters make no sense: {error}"
+        return self.ahead is not None and self.ahead.seen_at != before
+
+    def known_ahead(self, interval: timedelta) -> Ahead | None:
+        if self.ahead is None or self.ahead.tally.first is None:
+            return None
+        return Ahead(self.ahead.tally, max(0, (self.ahead.tally.first - self.trial.origin) // interval))
 
     def missing_until(self, interval: timedelta) -> datetime | None:
         """The last tick before the latest one that waits completely, if what follows next is missing; else None."""
@@ -123,7 +137,7 @@ class _Case:
     """The tick for which the rollout was last woken."""
     breached: bool = False
     looks_bad: bool = False
-    """Whether ticks that wait for the history before them show a breach by themselves."""
+    """Whether what waits for the history before it seems to show a breach, were there nothing before it."""
 
     def has_counted(self, at: datetime) -> bool:
         """Whether all objectives have a tick, and there are some."""
@@ -214,7 +228,9 @@ class EvidenceBook:
             if query in followed.queries:
                 followed.keep(reading.at, query, arms)
                 breach = (followed.drain(self.interval) and _shows_breach(followed)) or breach
-                case.looks_bad = case.looks_bad or (bool(followed.pending) and followed.looks_bad())
+                if followed.look_ahead():
+                    case.looks_bad = case.looks_bad or _looks_bad(followed)
+                    breach = _shows_breach_ahead(followed, self.interval) or breach
         case.breached = breach
         if not breach and not case.is_due(reading.at, self.interval):
             return False
@@ -257,7 +273,7 @@ class EvidenceBook:
         return known != error
 
     def looks_bad(self, key: Key) -> bool:
-        """Whether what waits for a rollout's history shows a breach already."""
+        """Whether its history is to be read before that of others."""
         case = self._cases.get(key)
         return case is not None and case.looks_bad
 
@@ -300,13 +316,15 @@ class EvidenceBook:
             errors.append(followed.error)
         if key in self._unread:
             errors.append(f"ticks before now could not be read: {self._unread[key]}")
+        ahead = None if key in self._unread else followed.ahead
         return Evidence(
             tally=trial.tally,
             origin=trial.origin,
-            seen_at=trial.seen_at,
-            fresh_at=trial.fresh_at,
+            seen_at=ahead.seen_at if ahead else trial.seen_at,
+            fresh_at=ahead.fresh_at if ahead else trial.fresh_at,
             error=errors[0] if errors else None,
             source=source or None,
+            ahead=followed.known_ahead(self.interval) if ahead else None,
         )
 
 
@@ -319,3 +337,17 @@ def _shows_breach(followed: _Followed) -> bool:
     except ValueError as error:
         followed.error = f"the counters make no sense: {error}"
         return False
+
+
+def _shows_breach_ahead(followed: _Followed, interval: timedelta) -> bool:
+    ahead, trial = followed.known_ahead(interval), followed.trial
+    if ahead is None or followed.error or not trial.objective.reverts:
+        return False
+    return proved_ahead(trial.objective, ahead.tally, ahead.after, trial.baseline) is not None
+
+
+def _looks_bad(followed: _Followed) -> bool:
+    ahead, trial = followed.ahead, followed.trial
+    if ahead is None or followed.error or not trial.objective.reverts:
+        return False
+    return measures.breached(trial.objective, ahead.tally, trial.baseline)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 ASK_AFTER = timedelta(milliseconds=250)
 """A scrape that began at a tick is stored a moment later: asked at once, the same tick could have two answers."""
 
-MOST_READS_AT_ONCE = 4
+MOST_READS_AT_ONCE = 2
 """Of one server: each is a query a metric, for the gaps of some rollouts together."""
 
 MOST_GAPS_TOGETHER = 16

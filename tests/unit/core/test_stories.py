@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ops_commander.api.conditions import ConditionType
-from ops_commander.api.v1alpha1 import Outcome, Phase, StepState, Verdict
+from ops_commander.api.v1alpha1 import ModelRolloutStatus, Outcome, Phase, StepState, Verdict
 from ops_commander.core import names
 from ops_commander.core.snapshot import Check
+from ops_commander.core.story import worth_writing
 from tests.unit.world import POLICY, Health, World, canary, full, rollout, shadow
 
 STABLE, CANDIDATE = names.stable_service_name("ranker"), names.candidate_service_name("ranker")
@@ -181,6 +182,22 @@ def test_an_outage_is_not_a_stream_of_writes() -> None:
     world.run(120)
 
     assert world.commits - commits <= 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_news"), [("InsufficientSample", False), ("Straddles", False), ("NoData", True), ("CatchingUp", True)]
+)
+def test_a_value_that_goes_to_and_fro_at_its_target_is_no_news(reason: str, is_news: bool) -> None:
+    world = rollout().steps(canary(5, least="300s", most="600s"), full()).at("canary 5%").run(60)
+    status = world.status
+    assert status.objectives[0].last_tick is not None
+
+    def with_reason(reason: str) -> ModelRolloutStatus:
+        rows = [row.model_copy(update={"reason": reason, "message": reason}) for row in status.objectives]
+        return status.model_copy(update={"objectives": rows, "reason": reason, "message": reason})
+
+    now = status.objectives[0].last_tick + timedelta(seconds=1)
+    assert worth_writing(with_reason("Straddles"), with_reason(reason), now) is is_news
 
 
 # --- Breaches -------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ops_commander.api.policy import Compare, Objective, OnBreach, Pairs, Quantile, Rate, Ratio, Score
-from ops_commander.api.v1alpha1 import BaselineStatus, Role
+from ops_commander.api.v1alpha1 import BaselineStatus, Role, Verdict
+from ops_commander.core.objectives import Bench, judge
 from ops_commander.core.question import Question
 from ops_commander.core.samples import Owner, PodSamples, Reading, Sample
 from ops_commander.core.snapshot import Evidence
@@ -175,13 +176,71 @@ def test_a_missed_tick_holds_up_those_after_it_until_it_is_healed() -> None:
     heard(made, ORIGIN + 1, None, pod(100))
     made.failed("", "bad", "refused")
     heard(made, ORIGIN + 3, None, pod(300))
-    assert of(made).seen_at == START + at(ORIGIN + 1)
+    assert of(made).tally.last == START + at(ORIGIN + 1)
+    assert of(made).ahead is not None and of(made).seen_at == START + at(ORIGIN + 3)
 
     (gap,) = fill(made, ORIGIN + 3, lambda query, n: reading(n, pod(200) if query == "all" else None))
 
     assert gap.start == gap.end == START + at(ORIGIN + 2)
-    assert (of(made).tally.ticks, of(made).tally.candidate.requests) == (2, 200.0)
+    assert (of(made).tally.ticks, of(made).tally.candidate.requests, of(made).ahead) == (2, 200.0, None)
     assert fill(made, ORIGIN + 3, nothing) == []
+
+
+# --- After a restart: the latest ticks are known before the history is ---------------------------------------
+
+
+def test_a_breach_is_seen_before_the_history_has_been_read() -> None:
+    made = book(ERRORS)
+    woken = [heard(made, ORIGIN + 700 + n, pod(30 * n), pod(100 * n)) for n in range(3)]
+    found = of(made)
+
+    assert woken == [[False, False], [False, True], [False, True]]
+    assert made.is_breached(SHOP) and made.looks_bad(SHOP)
+    assert found.tally.ticks == 0 and found.ahead is not None
+    assert (found.ahead.after, found.ahead.tally.candidate.values) == (700, (60.0, 200.0))
+    row = judge(ERRORS, found, Bench(START + at(ORIGIN + 702), timedelta(seconds=60)))
+    assert (row.verdict, row.reason, row.first_tick) == (Verdict.FAIL, "Breached", START + at(ORIGIN + 701))
+    assert "what was before is still being read" in row.message
+
+
+def test_what_is_good_so_far_proves_nothing_while_the_history_is_being_read_and_is_no_lack_of_evidence() -> None:
+    made = book(ERRORS)
+    for number in range(100):
+        heard(made, ORIGIN + 700 + number, None, pod(1000 * number))
+    now = START + at(ORIGIN + 799)
+    row = judge(ERRORS, of(made), Bench(now, timedelta(seconds=60)))
+    assert (row.verdict, row.reason) == (Verdict.INCONCLUSIVE, "CatchingUp")
+
+    made.not_filled(next(made.gaps(now)), "refused")
+    row = judge(ERRORS, of(made), Bench(now, timedelta(seconds=60)))
+    assert row.reason == "NoData" and "refused" in row.message
+
+
+def test_what_a_few_ticks_show_counts_by_how_many_went_before() -> None:
+    """After 700 ticks a turn must be shown at odds of 250 million to one: one in 245 million may be a coincidence."""
+    early, late = book(ERRORS), book(ERRORS)
+    for number in range(2):
+        heard(early, ORIGIN + 1 + number, pod(9 * number), pod(100 * number))
+        heard(late, ORIGIN + 700 + number, pod(9 * number), pod(100 * number))
+
+    assert early.is_breached(SHOP) and not late.is_breached(SHOP)
+    assert late.looks_bad(SHOP)
+
+
+def test_once_the_history_is_read_all_is_as_if_it_had_been_known_before() -> None:
+    made, always = book(ERRORS), started(ERRORS)
+    for number in range(ORIGIN + 1, ORIGIN + 9):
+        heard(always, number, pod(number), pod(100 * number))
+        if number > ORIGIN + 5:
+            heard(made, number, pod(number), pod(100 * number))
+    assert of(made).ahead is not None
+
+    def server(query: str, number: int) -> Reading:
+        return reading(number, pod(number if query == "bad" else 100 * number) if number > ORIGIN else None)
+
+    fill(made, ORIGIN + 8, server)
+
+    assert of(made) == of(always) and of(made).ahead is None
 
 
 def test_a_late_answer_is_put_in_its_place() -> None:
