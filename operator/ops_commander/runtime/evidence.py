@@ -198,6 +198,10 @@ class EvidenceBook:
         """Name of the server that is asked for a rollout."""
         return self._sources.get(key, "")
 
+    def followed(self, server: str) -> int:
+        """Rollouts that a server is asked for."""
+        return sum(source == server for source in self._sources.values())
+
     def queries(self) -> dict[str, dict[str, list[Key]]]:
         """By server: each wanted query once, with the rollouts that want it."""
         wanted: dict[str, dict[str, list[Key]]] = {}
