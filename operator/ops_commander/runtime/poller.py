@@ -33,8 +33,10 @@ MOST_TICKS_TOGETHER = 2000
 MANY_GAPS = 200
 """From so many on it may be less work to ask for the ticks again as they were asked for when they were new."""
 
+HEARD_AT_ONCE = 40
+"""Rollouts of one answer that are counted before reverts of others get their turn,"""
 COUNTED_AT_ONCE = 8
-"""Rollouts, before reverts of others get their turn."""
+"""and of a tick of the past."""
 
 TICKS_AT_ONCE = 25
 
@@ -186,14 +188,17 @@ class Poller:
             metrics.query_errors.inc()
             if self.book.failed(server, query, str(error)):
                 log.warning("no answer any more: %s", error, extra={"query": query, "server": server})
-            concerned = keys
-        else:
-            self._answered_at[(server, query)] = at
-            concerned, recovered = self.book.answered(server, query, reading, keys)
+            for key in keys:
+                self.wake(key)
+            return
+        self._answered_at[(server, query)] = at
+        for start in range(0, len(keys), HEARD_AT_ONCE):
+            concerned, recovered = self.book.answered(server, query, reading, keys[start : start + HEARD_AT_ONCE])
             if recovered:
                 log.info("answered again", extra={"query": query, "server": server})
-        for key in concerned:
-            self.wake(key)
+            for key in concerned:
+                self.wake(key)
+            await asyncio.sleep(0)
 
     async def _fill(self, gaps: Sequence[Gap]) -> bool:
         """Whether they could be read."""
