@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
-from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ops_commander.adapters.prometheus_http import MOST_BYTES_AT_ONCE, TooLarge
 from ops_commander.core.promql import PodLabels
-from ops_commander.core.samples import Owner, Reading, Sample, owner_of
+from ops_commander.core.samples import Owner, Reading, Sample, owner_of, which
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 Place = tuple[Owner, str]
 """A ReplicaSet and the name of a pod of it."""
@@ -48,6 +48,10 @@ class _Series:
     edge: float | None
     moment: tuple[int, int] | None
 
+    @property
+    def order(self) -> tuple[str, float]:
+        return self.name, -math.inf if self.edge is None else self.edge
+
     def sample(self, text: str | bytes) -> Sample | None:
         value = float(text)
         return Sample(self.name, value, self.edge, None, self.moment) if math.isfinite(value) else None
@@ -58,13 +62,12 @@ class _Series:
         return Sample(self.name, count, self.edge, buckets, self.moment) if math.isfinite(count) else None
 
 
-class _Places(dict[tuple[str, str], Place]):
-    """By namespace and pod: the same object for all series of a pod."""
+class _Shared(dict[Any, Any]):
+    """The same object for what is equal: a pod's place in all of its series, their names in all of its buckets."""
 
-    def __missing__(self, key: tuple[str, str]) -> Place:
-        namespace, pod = key
-        place = self[key] = (owner_of(namespace, pod), pod)
-        return place
+    def one(self, value: T) -> T:
+        found: T = self.setdefault(value, value)
+        return found
 
 
 @lru_cache(maxsize=1024)
@@ -73,16 +76,17 @@ def _edge(text: str) -> float:
     return float(text)
 
 
-def _series(labels: Mapping[str, str], names: PodLabels, places: _Places) -> _Series | None:
+def _series(labels: Mapping[str, str], names: PodLabels, shared: _Shared) -> _Series | None:
     """None for a row without a pod."""
     namespace, pod = labels.get(names.namespace), labels.get(names.pod)
     if not namespace or not pod:
         return None
-    others = [f"{key}={labels[key]}" for key in sorted(labels) if key != names.namespace and key != names.pod]
+    apart = (names.namespace, names.pod, "le")
+    others = [f"{key}={labels[key]}" for key in sorted(labels) if key not in apart]
     edge, moment = labels.get("le"), _MOMENT.fullmatch(labels.get("moment", ""))
     return _Series(
-        places[namespace, pod],
-        ",".join(others),
+        shared.one((owner_of(namespace, pod), pod)),
+        shared.one(",".join(others)),
         None if edge is None else _edge(edge),
         (int(moment[1]), int(moment[2])) if moment else None,
     )
@@ -99,7 +103,7 @@ class KnownSeries:
         self._young: dict[bytes, _Series | None] = {}
         self._old: dict[bytes, _Series | None] = {}
         self._turned: datetime | None = None
-        self._places = _Places()
+        self._shared = _Shared()
 
     def __len__(self) -> int:
         return len(self._young.keys() | self._old.keys())
@@ -108,7 +112,7 @@ class KnownSeries:
         """What no answer has had for two lengths of `KEPT_FOR` goes."""
         if self._turned is None or abs(at - self._turned) >= KEPT_FOR:
             self._old, self._young, self._turned = self._young, {}, at
-            self._places.clear()
+            self._shared.clear()
 
     def of(self, text: bytes) -> _Series | None:
         """Of the labels as a JSON object. Raises _NoObject, or like `instant` where no labels are in it."""
@@ -127,7 +131,7 @@ class KnownSeries:
         return series
 
     def read(self, labels: Mapping[str, str]) -> _Series | None:
-        return _series(labels, self.names, self._places)
+        return _series(labels, self.names, self._shared)
 
 
 class _NoObject(Exception):
@@ -258,16 +262,16 @@ def instant(rows: Iterable[Row], at: datetime, names: PodLabels) -> Reading:
 
 def _in_order(samples: list[Sample]) -> tuple[Sample, ...]:
     """Always the same: Prometheus sorts the rows of a range and not those of a moment."""
-    return tuple(sorted(samples, key=attrgetter("series")))
+    return tuple(sorted(samples, key=which))
 
 
 def matrix(rows: Sequence[Row], start: datetime, step: timedelta, count: int, names: PodLabels) -> list[Reading]:
     """A range vector: one reading for each of `count` ticks. Raises like `instant`."""
     pods: dict[Place, list[list[Sample]]] = {}
-    places = _Places()
+    shared = _Shared()
     first, pace = start.timestamp(), step.total_seconds()
-    known = [(series, row) for row in rows if (series := _series(row["metric"], names, places))]
-    for series, row in sorted(known, key=lambda item: item[0].name):  # once, and not for each tick
+    known = [(series, row) for row in rows if (series := _series(row["metric"], names, shared))]
+    for series, row in sorted(known, key=lambda item: item[0].order):  # once, and not for each tick
         ticks = pods.get(series.place) or pods.setdefault(series.place, [[] for _ in range(count)])
         for moment, sample in _samples(series, row):
             ticks[round((moment - first) / pace)].append(sample)

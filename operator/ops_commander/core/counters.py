@@ -10,7 +10,7 @@ from functools import lru_cache
 from operator import add, itemgetter, sub
 from typing import NamedTuple
 
-from ops_commander.core.samples import PodSamples, Sample
+from ops_commander.core.samples import PodSamples, Sample, which
 
 LEAD_IN = timedelta(seconds=60)
 """A pod seen so shortly before the first tick that counts is an old one, even if that tick itself misses it."""
@@ -18,8 +18,8 @@ LEAD_IN = timedelta(seconds=60)
 Moment = tuple[int, int]
 Span = tuple[float, float]
 
-_NAME = itemgetter(0)
-"""Of a sample: the series."""
+_WHICH = itemgetter(0, 2)
+"""Of a sample: what tells the series of a pod apart."""
 
 
 @lru_cache(maxsize=1024)
@@ -141,8 +141,8 @@ class ArmCounters:
     def _take_over(self, pod: str, readings: Sequence[PodSamples]) -> None:
         for number, samples in enumerate(readings):
             if pod in samples:
-                known = {sample.series: sample for sample in self._last.get((number, pod), ())}
-                known |= {sample.series: sample for sample in samples[pod]}
+                known = {which(sample): sample for sample in self._last.get((number, pod), ())}
+                known |= {which(sample): sample for sample in samples[pod]}
                 self._last[number, pod] = _in_order(known.values())
 
     def _gained(self, number: int, samples: PodSamples) -> Increments:
@@ -151,7 +151,7 @@ class ArmCounters:
             if pod not in self._seen:
                 continue  # its requests are not counted, so neither are its errors
             before, now = self._last.get((number, pod), ()), samples[pod]
-            if list(map(_NAME, before)) == list(map(_NAME, now)):
+            if list(map(_WHICH, before)) == list(map(_WHICH, now)):
                 gains.add_same(before, now)
                 self._last[number, pod] = now
             else:
@@ -160,7 +160,7 @@ class ArmCounters:
 
 
 def _in_order(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    return tuple(sorted(samples, key=_NAME))
+    return tuple(sorted(samples, key=which))
 
 
 def _gain(before: float, now: float) -> float:
@@ -196,10 +196,10 @@ class _Gains:
 
     def add_others(self, before: Sequence[Sample], now: Sequence[Sample]) -> tuple[Sample, ...]:
         """Where series have come or gone; the latest samples of all that there were."""
-        known = {sample.series: sample for sample in before}
+        known = {which(sample): sample for sample in before}
         for sample in _in_order(now):
-            self.add(known.get(sample.series), sample)
-            known[sample.series] = sample
+            self.add(known.get(which(sample)), sample)
+            known[which(sample)] = sample
         return _in_order(known.values())
 
     def add(self, before: Sample | None, now: Sample) -> None:

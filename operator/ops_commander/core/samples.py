@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ class Sample(NamedTuple):
     """One series of a pod at one tick."""
 
     series: str
-    """Tells the series of a pod apart: its labels in a fixed order, without namespace and pod."""
+    """Its labels in a fixed order, without namespace, pod and `le`; with the edge it tells a pod's series apart."""
     value: float
     """The counter as it stands; the count of observations where `buckets` is given."""
     edge: float | None = None
@@ -24,6 +25,11 @@ class Sample(NamedTuple):
     """A native histogram: lower edge, upper edge and count of each bucket, rising, not cumulative."""
     moment: tuple[int, int] | None = None
     """Powers (i, j) of the sum Σ x^i·y^j, from the label `moment` such as "2_1"."""
+
+
+def which(sample: Sample) -> tuple[str, float]:
+    """What tells the series of a pod apart, in an order that is always the same."""
+    return sample.series, -math.inf if sample.edge is None else sample.edge
 
 
 PodSamples = Mapping[str, tuple[Sample, ...]]

@@ -25,6 +25,7 @@ from ops_commander.adapters import prometheus, prometheus_http
 from ops_commander.adapters.prometheus import Access, Prometheus, QueryError
 from ops_commander.adapters.prometheus_answers import KEPT_FOR, KnownSeries, instant, matrix, read, size
 from ops_commander.adapters.prometheus_http import Basic, BearerToken
+from ops_commander.core.counters import ArmCounters
 from ops_commander.core.promql import PodLabels
 from ops_commander.core.samples import Reading, Sample
 
@@ -66,7 +67,20 @@ class TestInstant:
     @pytest.mark.parametrize(("le", "edge"), [("0.5", 0.5), ("+Inf", float("inf")), ("1e-3", 0.001), ("-1", -1.0)])
     def test_a_bucket_has_its_edge(self, le: str, edge: float) -> None:
         ((sample,),) = instant([row("3", le=le, **POD)], AT, NAMES).of(OWNER).values()
-        assert sample == Sample(f"le={le}", 3.0, edge)
+        assert sample == Sample("", 3.0, edge)
+
+    def test_buckets_of_a_pod_are_told_apart_by_their_edges(self) -> None:
+        """Whatever they are written like: Prometheus 3 has `1.0` where Prometheus 2 had `1`."""
+        rows = [row("7", le="1", path="/", **POD), row("3", le="0.5", path="/", **POD)]
+        (samples,) = instant(rows, AT, NAMES).of(OWNER).values()
+        assert samples == (Sample("path=/", 3.0, 0.5), Sample("path=/", 7.0, 1.0))
+        assert samples[0].series is samples[1].series
+
+        arm = ArmCounters()
+        arm.start(AT, [instant(rows, AT, NAMES).of(OWNER)])
+        newer = [row("9", le="1.0", path="/", **POD), row("4", le="0.5", path="/", **POD)]
+        (gained,) = arm.advance(AT, [instant(newer, AT, NAMES).of(OWNER)])
+        assert dict(gained.buckets) == {0.5: 1.0, 1.0: 2.0}
 
     @pytest.mark.parametrize(("moment", "powers"), [("2_1", (2, 1)), ("0_0", (0, 0)), ("2", None), ("a_b", None)])
     def test_a_moment_has_its_powers(self, moment: str, powers: tuple[int, int] | None) -> None:
