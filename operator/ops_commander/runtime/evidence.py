@@ -107,7 +107,7 @@ class _Followed:
         before = self.ahead.seen_at if self.ahead else None
         for at in sorted(at for at in self.pending if self._is_complete(at)):
             if self.ahead is None:
-                self.ahead = Trial(self.trial.objective, at, self.trial.baseline)
+                self.ahead = Trial(self.trial.objective, max(at, self.trial.origin), self.trial.baseline)
             if self.ahead.seen_at is None or at > self.ahead.seen_at:
                 arms = [self.pending[at][query] for query in self.queries]
                 try:

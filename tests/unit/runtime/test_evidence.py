@@ -216,6 +216,20 @@ def test_what_is_good_so_far_proves_nothing_while_the_history_is_being_read_and_
     assert row.reason == "NoData" and "refused" in row.message
 
 
+def test_what_was_before_the_origin_counts_for_nothing_there_either() -> None:
+    """Such as a warm-up, or the split before."""
+    made = book(ERRORS)
+    for number in range(ORIGIN - LEAD_IN + 1, ORIGIN):
+        heard(made, number, pod(50 * number), pod(100 * number))
+    assert not made.is_breached(SHOP) and not made.looks_bad(SHOP) and of(made).ahead is None
+
+    for number in range(ORIGIN, ORIGIN + 3):
+        heard(made, number, pod(50 * ORIGIN), pod(100 * number))
+    ahead = of(made).ahead
+    assert ahead is not None and ahead.tally.first == START + at(ORIGIN)
+    assert ahead.tally.candidate.values == (0.0, 200.0) and not made.is_breached(SHOP)
+
+
 def test_what_a_few_ticks_show_counts_by_how_many_went_before() -> None:
     """After 700 ticks a turn must be shown at odds of 250 million to one: one in 245 million may be a coincidence."""
     early, late = book(ERRORS), book(ERRORS)
