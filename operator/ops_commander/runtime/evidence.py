@@ -25,7 +25,7 @@ Arms = tuple[PodSamples, PodSamples]
 MOST_GAP_TICKS = 2000
 """Ticks of one gap that are read at once; the rest of it is read after them."""
 
-MOST_PENDING = 120
+MOST_PENDING = 24
 """Ticks that wait for the history before them; older ones are read as history themselves."""
 
 
@@ -105,15 +105,16 @@ class _Followed:
     def look_ahead(self) -> bool:
         """Count what waits by itself: that is enough to see a breach, and for nothing else. Whether there is more."""
         before = self.ahead.seen_at if self.ahead else None
-        for at in sorted(at for at in self.pending if self._is_complete(at)):
+        for at in sorted(at for at in self.pending if before is None or at > before):
+            if not self._is_complete(at):
+                continue
             if self.ahead is None:
                 self.ahead = Trial(self.trial.objective, max(at, self.trial.origin), self.trial.baseline)
-            if self.ahead.seen_at is None or at > self.ahead.seen_at:
-                arms = [self.pending[at][query] for query in self.queries]
-                try:
-                    self.ahead.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
-                except ValueError as error:
-                    self.error = f"the counters make no sense: {error}"
+            arms = [self.pending[at][query] for query in self.queries]
+            try:
+                self.ahead.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
+            except ValueError as error:
+                self.error = f"the counters make no sense: {error}"
         return self.ahead is not None and self.ahead.seen_at != before
 
     def known_ahead(self, interval: timedelta) -> Ahead | None:
@@ -197,10 +198,6 @@ class EvidenceBook:
     def source(self, key: Key) -> str:
         """Name of the server that is asked for a rollout."""
         return self._sources.get(key, "")
-
-    def followed(self, server: str) -> int:
-        """Rollouts that a server is asked for."""
-        return sum(source == server for source in self._sources.values())
 
     def queries(self) -> dict[str, dict[str, list[Key]]]:
         """By server: each wanted query once, with the rollouts that want it."""

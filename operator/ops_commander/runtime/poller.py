@@ -30,13 +30,8 @@ MOST_GAPS_TOGETHER = 16
 MOST_TICKS_TOGETHER = 2000
 """Ticks of all gaps that are read together: an answer stays a few megabytes."""
 
-MANY_GAPS = 200
-"""From so many on it may be less work to ask for the ticks again as they were asked for when they were new."""
-
 HEARD_AT_ONCE = 40
-"""Rollouts of one answer that are counted before reverts of others get their turn,"""
-COUNTED_AT_ONCE = 8
-"""and of a tick of the past."""
+"""Rollouts of one answer that are counted before reverts of others get their turn."""
 
 TICKS_AT_ONCE = 25
 
@@ -95,8 +90,6 @@ class Poller:
         busy = Counter(self.book.source(keys[0]) for keys in self._filling.values())
         being_filled = {key for keys in self._filling.values() for key in keys}
         waiting = [gap for gap in self.book.gaps(at) if gap.key not in being_filled]
-        replayed = self._replayed(waiting)
-        waiting = [gap for gap in waiting if gap.key not in replayed]
         for gaps in _together(sorted(waiting, key=self._turn), self._is_alike):
             server = self.book.source(gaps[0].key)
             if busy[server] < MOST_READS_AT_ONCE:
@@ -104,56 +97,6 @@ class Poller:
                 name = ("gap", gaps[0].key)
                 self._filling[name] = [gap.key for gap in gaps]
                 self._start(name, self._fill(gaps))
-
-    def _replayed(self, waiting: Sequence[Gap]) -> set[Key]:
-        """Begin to read the gaps of most of a server's rollouts tick by tick; which they are."""
-        by_server: dict[str, list[Gap]] = {}
-        for gap in waiting:
-            by_server.setdefault(self.book.source(gap.key), []).append(gap)
-        found: set[Key] = set()
-        for server, gaps in by_server.items():
-            name = ("replay", (server, ""))
-            if name not in self._running and self._is_less_work_together(server, gaps):
-                self._filling[name] = [gap.key for gap in gaps]
-                self._start(name, self._replay(gaps))
-                found.update(self._filling[name])
-        return found
-
-    def _is_less_work_together(self, server: str, gaps: Sequence[Gap]) -> bool:
-        """A tick of all rollouts is asked for at once, each with the same labels as before; a range has them anew, and
-        costs some three times as much for a rollout's tick."""
-        if len(gaps) < MANY_GAPS:
-            return False
-        ticks = (max(gap.end for gap in gaps) - min(gap.start for gap in gaps)) / self.book.interval + 1
-        wanted = sum((gap.end - gap.start) / gap.interval + 1 for gap in gaps)
-        return ticks * self.book.followed(server) <= 2 * wanted
-
-    async def _replay(self, gaps: Sequence[Gap]) -> bool:
-        """Whether they could be read."""
-        source = self.sources.named(self.book.source(gaps[0].key))
-        queries = sorted({query for gap in gaps for query in gap.question.queries})
-        at, end = min(gap.start for gap in gaps), max(gap.end for gap in gaps)
-        while at <= end:
-            try:
-                readings = [await source.query(for_all(query), at) for query in queries]
-            except QueryError as error:
-                self._not_read(gaps, at, error)
-                return False
-            found = {query: [reading] for query, reading in zip(queries, readings, strict=True)}
-            for number, gap in enumerate(gap for gap in gaps if gap.start <= at <= gap.end):
-                self.book.filled(gap, found)
-                if number % COUNTED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            at += self.book.interval
-        for gap in gaps:
-            self.wake(gap.key)
-        return True
-
-    def _not_read(self, gaps: Sequence[Gap], start: datetime, error: QueryError) -> None:
-        metrics.query_errors.inc()
-        news = [self.book.not_filled(gap, str(error)) for gap in gaps]
-        if any(news):
-            log.warning("ticks since %s not read: %s", f"{start:%H:%M:%S}", error)
 
     def _turn(self, gap: Gap) -> tuple[bool, bool]:
         return self.book.is_unread(gap.key), not self.book.looks_bad(gap.key)
@@ -209,7 +152,10 @@ class Poller:
             source = self.sources.named(self.book.source(gaps[0].key))
             found = await self.history.read(source, question.queries, owners, start, end)
         except QueryError as error:
-            self._not_read(gaps, start, error)
+            metrics.query_errors.inc()
+            news = [self.book.not_filled(gap, str(error)) for gap in gaps]
+            if any(news):
+                log.warning("ticks since %s not read: %s", f"{start:%H:%M:%S}", error)
             return False
         for gap in gaps:
             await self._fill_one(gap, found)

@@ -19,7 +19,7 @@ from ops_commander.core.samples import Reading, Sample, owner_of
 from ops_commander.runtime import metrics
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History
-from ops_commander.runtime.poller import ASK_AFTER, MANY_GAPS, MOST_GAPS_TOGETHER, MOST_READS_AT_ONCE, Poller
+from ops_commander.runtime.poller import ASK_AFTER, MOST_GAPS_TOGETHER, MOST_READS_AT_ONCE, Poller
 from ops_commander.runtime.workqueue import Key
 from tests.unit import virtual
 from tests.unit.virtual import START
@@ -63,16 +63,16 @@ class Server:
     asked: list[tuple[str, float, datetime]] = field(default_factory=list)
     """Query, when it was asked, for which tick."""
     ranges: list[tuple[str, datetime, datetime]] = field(default_factory=list)
-    under_way: Counter[tuple[str, datetime]] = field(default_factory=Counter)
+    under_way: Counter[str] = field(default_factory=Counter)
     labels: PodLabels = DEFAULT_LABELS
 
     async def query(self, promql: str, at: datetime) -> Reading:
         self.asked.append((promql, virtual.elapsed(), at))
         asked = virtual.elapsed()
-        self.under_way[promql, at] += 1
-        assert self.under_way[promql, at] == 1, "asked again before the answer"
+        self.under_way[promql] += 1
+        assert self.under_way[promql] == 1, "asked again before the answer"
         await asyncio.sleep(self.delays.get(promql, 0.01))
-        self.under_way[promql, at] -= 1
+        self.under_way[promql] -= 1
         if self.down_between[0] <= asked < self.down_between[1]:
             raise QueryError(DOWN)
         return self.reading(promql, at)
@@ -278,53 +278,6 @@ def test_many_gaps_are_read_together_and_one_read_follows_the_other() -> None:
     virtual.run(main())
 
 
-def test_what_all_have_missed_is_asked_for_tick_by_tick() -> None:
-    async def main() -> None:
-        made = scene()
-        keys = [SHOP, *(("shop", f"a{number}") for number in range(MANY_GAPS))]
-        for key in keys:
-            made.book.want(key, question(key, rate("all"), errors(bad="bad", total="total")))
-        await made.run(8)
-        server = made.servers.named("")
-        assert server.ranges == []
-        assert sorted(made.ticks_of("all")) == sorted(made.ticks_of("total")) == [*range(-11, 0), 0, 0, 1]
-        assert {key for key, _ in made.woken} == set(keys)
-        alone = scene()
-        alone.book.want(SHOP, question(SHOP, rate("all"), errors(bad="bad", total="total")))
-        await alone.run(0.1)
-        assert alone.servers.named("").ranges
-        assert made.book.evidence(SHOP)["all"].tally.first == alone.book.evidence(SHOP)["all"].tally.first
-
-    virtual.run(main())
-
-
-def test_ticks_that_only_some_have_missed_are_read_as_their_history() -> None:
-    async def main() -> None:
-        made = scene()
-        old = START - 4000 * TICK
-        for number in range(MANY_GAPS):
-            key = ("shop", f"a{number}")
-            made.book.want(key, question(key, rate("all"), since=old if number == 0 else START))
-        await made.run(1)
-        assert made.servers.named("").ranges
-
-    virtual.run(main())
-
-
-def test_a_server_that_fails_meanwhile_is_asked_again() -> None:
-    async def main() -> None:
-        made = scene(Server(down_between=(0, 7)))
-        for number in range(MANY_GAPS):
-            made.book.want(("shop", f"a{number}"), question(("shop", f"a{number}"), rate("all")))
-        await made.run(4)
-        assert made.book.is_unread(("shop", "a7"))
-        await made.run(12)
-        assert not made.book.is_unread(("shop", "a7"))
-        assert made.book.evidence(("shop", "a7"))["all"].seen_at is not None
-
-    virtual.run(main())
-
-
 def test_a_history_that_cannot_be_read_together_is_read_alone() -> None:
     async def main() -> None:
         made = scene(Server(history_down=True))
@@ -339,12 +292,12 @@ def test_a_history_that_cannot_be_read_together_is_read_alone() -> None:
 def test_the_history_of_what_looks_bad_is_read_first() -> None:
     async def main() -> None:
         made = scene(Server(bad_from=START, ranges_take=12.0))
-        keys = [("shop", f"a{number}") for number in range(6 * MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER)]
+        keys = [("shop", f"a{number}") for number in range(10 * MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER)]
         for key in (*keys, SHOP):
             made.book.want(key, question(key, errors()))
         await made.run(50)  # the first reads are under way before anything looks bad; these are the next
         unread = {gap.key for gap in made.book.gaps(virtual.wall_clock())}
-        assert SHOP not in unread and len(unread) > len(keys) / 4
+        assert SHOP not in unread and len(unread) > len(keys) / 2
 
     virtual.run(main())
 
