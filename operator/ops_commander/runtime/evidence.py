@@ -6,7 +6,7 @@ without an answer) is read as history and put in its place, so that no tick coun
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -91,16 +91,19 @@ class _Followed:
         return bool(answers) and all(query in answers for query in self.queries)
 
     def hand_on(self, at: datetime, answers: Mapping[str, Arms]) -> None:
+        self._count(self.trial, at, answers)
+        self.at = at
+        if self.pending:
+            self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
+
+    def _count(self, trial: Trial, at: datetime, answers: Mapping[str, Arms]) -> None:
         arms = [answers[query] for query in self.queries]
         try:
-            self.trial.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
+            trial.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
         except ValueError as error:
             self.error = f"the counters make no sense: {error}"
         else:
             self.error = None
-        self.at = at
-        if self.pending:
-            self.pending = {tick: kept for tick, kept in self.pending.items() if tick > at}
 
     def look_ahead(self) -> bool:
         """Count what waits by itself: that is enough to see a breach, and for nothing else. Whether there is more."""
@@ -110,11 +113,7 @@ class _Followed:
                 continue
             if self.ahead is None:
                 self.ahead = Trial(self.trial.objective, max(at, self.trial.origin), self.trial.baseline)
-            arms = [self.pending[at][query] for query in self.queries]
-            try:
-                self.ahead.advance(at, [mine for mine, _ in arms], [theirs for _, theirs in arms])
-            except ValueError as error:
-                self.error = f"the counters make no sense: {error}"
+            self._count(self.ahead, at, self.pending[at])
         return self.ahead is not None and self.ahead.seen_at != before
 
     def known_ahead(self, interval: timedelta) -> Ahead | None:
@@ -331,24 +330,35 @@ class EvidenceBook:
 
 def _shows_breach(followed: _Followed) -> bool:
     trial = followed.trial
-    if followed.error or not trial.objective.reverts:
-        return False
-    try:
-        return measures.breached(trial.objective, trial.tally, trial.baseline)
-    except ValueError as error:
-        followed.error = f"the counters make no sense: {error}"
-        return False
+    return _proves(followed, lambda: measures.breached(trial.objective, trial.tally, trial.baseline))
 
 
 def _shows_breach_ahead(followed: _Followed, interval: timedelta) -> bool:
-    ahead, trial = followed.known_ahead(interval), followed.trial
-    if ahead is None or followed.error or not trial.objective.reverts:
+    """Whether what waits proves a breach, by how many ticks went before it."""
+    trial, ahead = followed.trial, followed.known_ahead(interval)
+    if ahead is None:
         return False
-    return proved_ahead(trial.objective, ahead.tally, ahead.after, trial.baseline) is not None
+
+    def is_proved() -> bool:
+        return proved_ahead(trial.objective, ahead.tally, ahead.after, trial.baseline) is not None
+
+    return _proves(followed, is_proved)
 
 
 def _looks_bad(followed: _Followed) -> bool:
-    ahead, trial = followed.ahead, followed.trial
-    if ahead is None or followed.error or not trial.objective.reverts:
+    """Whether it would prove one if there were nothing before it."""
+    trial, ahead = followed.trial, followed.ahead
+    if ahead is None:
         return False
-    return measures.breached(trial.objective, ahead.tally, trial.baseline)
+    return _proves(followed, lambda: measures.breached(trial.objective, ahead.tally, trial.baseline))
+
+
+def _proves(followed: _Followed, breached: Callable[[], bool]) -> bool:
+    """What is asked at each tick; counters are a tenant's: nonsense in them must not keep others from being heard."""
+    if followed.error or not followed.trial.objective.reverts:
+        return False
+    try:
+        return breached()
+    except ValueError as error:
+        followed.error = f"the counters make no sense: {error}"
+        return False

@@ -230,6 +230,15 @@ def test_what_was_before_the_origin_counts_for_nothing_there_either() -> None:
     assert ahead.tally.candidate.values == (0.0, 200.0) and not made.is_breached(SHOP)
 
 
+def test_counters_that_make_no_sense_keep_no_other_rollout_from_being_heard() -> None:
+    made = book(ERRORS)
+    for number in range(3):
+        heard(made, ORIGIN + 700 + number, pod(1e300 * number), pod(1e300 * number))
+
+    assert not made.is_breached(SHOP) and not made.looks_bad(SHOP)
+    assert "the counters make no sense" in str(of(made).error)
+
+
 def test_what_a_few_ticks_show_counts_by_how_many_went_before() -> None:
     """After 700 ticks a turn must be shown at odds of 250 million to one: one in 245 million may be a coincidence."""
     early, late = book(ERRORS), book(ERRORS)
