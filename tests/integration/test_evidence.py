@@ -140,12 +140,30 @@ async def test_two_processes_at_the_same_moment_leave_one_run(mlflow: MLflowServ
     await processes[0].runs.ensure_run(EXPERIMENT, "another", "another", {}, START)
 
     await asyncio.gather(*(process.asked(snapshot) for process in processes))
-    last = await processes[0].asked(snapshot)
+    for process in processes:
+        process.now += timedelta(minutes=2)
+    last = [await process.asked(snapshot) for process in processes]
     for process in processes:
         await process.close()
 
-    assert len(marked(mlflow, snapshot)) == 1
-    assert all(item.run_id for item in last.values())
+    (run,) = marked(mlflow, snapshot)
+    assert [item.run_id for written in last for item in written.values()] == [run["info"]["run_id"]] * 4
+
+
+async def test_a_run_that_another_process_made_meanwhile_and_earlier_by_its_clock_stays_alone(
+    mlflow: MLflowServer, process: Process
+) -> None:
+    marker, hour = f"{uuid.uuid4()}/ranker-x-1", timedelta(hours=1)
+    made = await process.runs.ensure_run(EXPERIMENT, marker, "ranker-x-1", {}, START + hour)
+    experiment = mlflow.get("runs/get", run_id=made)["run"]["info"]["experiment_id"]
+    tags, begun = [{"key": MARKER_TAG, "value": marker}], round(START.timestamp() * 1000)
+    older = mlflow.post("runs/create", experiment_id=experiment, start_time=begun, tags=tags)["run"]["info"]["run_id"]
+
+    assert await process.runs.ensure_run(EXPERIMENT, marker, "ranker-x-1", {}, START + hour) == older
+    assert mlflow.get("runs/get", run_id=made)["run"]["info"]["lifecycle_stage"] == "deleted"
+    with pytest.raises(MLflowRefused):
+        await process.runs.log(made, [], {"model": "ranker"}, {})
+    assert await process.runs.ensure_run(EXPERIMENT, marker, "ranker-x-1", {}, START + hour) == older
 
 
 async def test_a_run_that_was_deleted_is_made_anew(mlflow: MLflowServer, process: Process) -> None:

@@ -19,19 +19,24 @@ class MLflowEvidence(MLflowRuns):
     async def ensure_run(self, experiment: str, marker: str, name: str, tags: Mapping[str, str], now: datetime) -> str:
         """The id of the one run with this marker, which is made if there is none.
 
-        Of two that were made at the same moment by two processes the older stays; each takes back only its own.
+        Two processes may make one at the same moment, and the second to make it need not have the younger: whoever
+        sees both takes back the younger. A process whose run is taken back is refused, and finds the other.
         """
         identity = await self._experiment(experiment, create=True)
         assert identity is not None
-        if known := await self._marked(identity, marker):
-            return known[0]
+        if known := await self._only(identity, marker):
+            return known
         marks = {"mlflow.source.type": "JOB", "mlflow.source.name": "ops-commander", **tags, MARKER_TAG: marker}
         body = {"experiment_id": identity, "run_name": name, "start_time": _millis(now), "tags": _pairs(marks)}
         made = str((await self._post("runs/create", body))["run"]["info"]["run_id"])
-        oldest = (await self._marked(identity, marker) or [made])[0]
-        if oldest != made:
-            await self._post("runs/delete", {"run_id": made})
-        return oldest
+        return await self._only(identity, marker) or made
+
+    async def _only(self, experiment: str, marker: str) -> str | None:
+        """The oldest run with this marker; what was made beside it is taken back."""
+        runs = await self._marked(experiment, marker)
+        for other in runs[1:]:
+            await self._post("runs/delete", {"run_id": other})
+        return runs[0] if runs else None
 
     async def _marked(self, experiment: str, marker: str) -> list[str]:
         """Runs with this marker, oldest first."""
