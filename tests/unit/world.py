@@ -33,7 +33,7 @@ from ops_commander.api.verification import VerificationStatus
 from ops_commander.api.vote import Vote, vote_name
 from ops_commander.core import acceptance, names
 from ops_commander.core.changes import Occurrence
-from ops_commander.core.decide import Decision, decide
+from ops_commander.core.decide import Decision, decide, is_followed, with_what_followed
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.question import question_of
 from ops_commander.core.samples import Reading, Sample, tick_at_or_before
@@ -224,6 +224,8 @@ class World:
         self.commits = self.writes = 0
         self.dies_before_write: int | None = None
         self.urgent_first = True
+        self.books_wait = 0.0
+        """Seconds between the acts of a revert and its commit."""
         self.suspicious = False
         """Whether each decision is made twice."""
         self.watches: list[Callable[[World, Decision], None]] = []
@@ -533,7 +535,7 @@ class World:
         for watch in self.watches:
             watch(self, decision)
         try:
-            self._act(snapshot, decision)
+            decision = self._act(snapshot, decision)
         except Killed:
             self.kill()
             return
@@ -545,23 +547,40 @@ class World:
             due = max(decision.requeue_at, self.now)
             self._due = min(self._due, due) if self._due else due
 
-    def _act(self, snapshot: Snapshot, decision: Decision) -> None:
-        """Urgent actions go beside the commit: either may come first."""
-        writes: list[Action | None] = [*decision.urgent]
-        if decision.status is not None:
-            writes.insert(len(writes) if self.urgent_first else 0, None)
-        for action in (*writes, *decision.actions):
+    def _act(self, snapshot: Snapshot, decision: Decision) -> Decision:
+        """Urgent actions go beside the commit: either may come first, and what they have led to may be in it."""
+        if self.urgent_first:
+            self._write(snapshot, *decision.urgent)
+            decision = self._followed(decision)
+            self._write(snapshot, decision.status)
+        else:
+            self._write(snapshot, decision.status, *decision.urgent)
+        self._write(snapshot, *decision.actions)
+        return decision
+
+    def _followed(self, decision: Decision) -> Decision:
+        if not is_followed(decision) or decision.status is None:
+            return decision
+        self._pass_until(self.now + timedelta(seconds=self.books_wait))
+        followed = with_what_followed(decision, replace(self.snapshot(), status=decision.status), self.now)
+        for watch in self.watches:
+            watch(self, followed)
+        return followed
+
+    def _write(self, snapshot: Snapshot, *writes: ModelRolloutStatus | Action | None) -> None:
+        for write in writes:
+            if write is None:
+                continue
             if self.dies_before_write is not None:
                 self.dies_before_write -= 1
                 if self.dies_before_write < 0:
                     self.dies_before_write = None
                     raise Killed
             self.writes += 1
-            if action is None:
-                assert decision.status is not None
-                self._commit(snapshot.resource_version, decision.status)
+            if isinstance(write, ModelRolloutStatus):
+                self._commit(snapshot.resource_version, write)
             else:
-                self._carry_out(snapshot.resource_version, action)
+                self._carry_out(snapshot.resource_version, write)
             self._pass_until(self.now + timedelta(milliseconds=round(self.write_takes * 1000)))
 
     def _commit(self, resource_version: str, status: ModelRolloutStatus) -> None:

@@ -110,7 +110,7 @@ def enter_step(situation: Situation, status: ModelRolloutStatus, index: int, sta
 def end_deployment(
     situation: Situation, status: ModelRolloutStatus, outcome: Outcome, reason: str
 ) -> ModelRolloutStatus:
-    """Close the books on the deployment; its candidate retires unless it has become stable."""
+    """Close the books on the deployment; its candidate retires unless it has become stable, or has no pods any more."""
     now = situation.now
     status = with_deployment(with_record(status, left_at=now), ended_at=now, outcome=outcome, reason=reason)
     deployment, candidate = status.deployment, status.candidate_revision
@@ -125,7 +125,8 @@ def end_deployment(
         ended_at=now,
     )
     retiring = [item for item in status.retiring if item.revision != candidate]
-    if candidate and candidate != status.stable_revision:
+    view = situation.replica_set(candidate)
+    if candidate and candidate != status.stable_revision and view is not None and (view.desired or view.current):
         retiring.append(RetiringStatus(revision=candidate))
     changes = {
         "history": [entry, *status.history][:HISTORY_LIMIT],

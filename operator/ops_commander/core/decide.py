@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, StepState
@@ -35,7 +35,21 @@ class Decision:
 
 
 def decide(snapshot: Snapshot, now: datetime) -> Decision:
-    """The decision for a snapshot at a moment. Pure: the same input gives the same decision."""
+    """The decision for a snapshot at a moment. Pure: the same input gives the same decision.
+
+    After a transition status says at once what is waited for from then on, so that one commit tells both.
+    """
+    decision = _decide_once(snapshot, now)
+    if decision.status is None or decision.requeue_at != now:
+        return decision
+    next_ = _decide_once(replace(snapshot, status=decision.status), now)
+    if next_.status is None or next_.urgent or next_.occurrences or next_.requeue_at == now:
+        return decision
+    has_acts = decision.urgent or decision.actions
+    return replace(decision, status=next_.status, requeue_at=now if has_acts else next_.requeue_at)
+
+
+def _decide_once(snapshot: Snapshot, now: datetime) -> Decision:
     if snapshot.deleted_at is not None:
         return _decide_removal(snapshot, now)
     if names.FINALIZER not in snapshot.finalizers:
@@ -73,6 +87,23 @@ def adds_traffic(before: ModelRolloutStatus, after: ModelRolloutStatus) -> bool:
         or new.mirror_percent > old.mirror_percent
         or new.compare_percent > old.compare_percent
     )
+
+
+def is_followed(decision: Decision) -> bool:
+    """Whether what a decision's urgent acts have led to may be written together with it: of reverts it is."""
+    step = decision.status.step if decision.status else None
+    return bool(decision.urgent) and step is not None and step.state is StepState.REVERTING
+
+
+def with_what_followed(first: Decision, after: Snapshot, now: datetime) -> Decision:
+    """A decision and the next one as one, for a single commit; `after` has the status of the first.
+
+    The first alone where the next one finds nothing new, or asks for urgent acts, which go before a commit.
+    """
+    next_ = decide(after, now)
+    if next_.status is None or next_.urgent:
+        return first
+    return replace(next_, urgent=first.urgent, occurrences=(*first.occurrences, *next_.occurrences))
 
 
 def _first_answer(situation: Situation) -> Change:

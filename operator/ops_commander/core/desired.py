@@ -11,7 +11,7 @@ from typing import Any
 
 from ops_commander.api.v1alpha1 import DeletionPolicy, ModelRolloutStatus, StepState, TrafficStatus
 from ops_commander.core import candidate_tests, comparers, manifests, names, routes
-from ops_commander.core.reverts import SCALE_DOWN_REGARDLESS
+from ops_commander.core.reverts import scales_down_at
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.situation import PROMOTING, SETTLE, STEP_STATES, Situation
 from ops_commander.core.snapshot import Manifest, ReplicaSetView, ServiceView, Snapshot
@@ -138,23 +138,14 @@ def replicas_of(situation: Situation, status: ModelRolloutStatus, view: ReplicaS
         if step.state is StepState.CLEARING:
             return present
         if step.state is StepState.REVERTING:
-            return 0 if _revert_may_scale_down(situation, status) else present
+            is_due = status.rollback is not None and situation.now >= scales_down_at(snapshot.spec, status.rollback)
+            return 0 if is_due else present
         return situation.needed_replicas(min(step.index, len(snapshot.spec.steps) - 1))
     for item in status.retiring:
         if item.revision == revision:
             drained = item.unreferenced_at and situation.now >= item.unreferenced_at + snapshot.spec.drain
             return 0 if drained else present
     return present
-
-
-def _revert_may_scale_down(situation: Situation, status: ModelRolloutStatus) -> bool:
-    """After the drain, and not before the proxies have followed; without both when the router does not for long."""
-    rollback, now = status.rollback, situation.now
-    if rollback is None:
-        return False
-    if rollback.traffic_reverted_at is not None:
-        return now >= rollback.traffic_reverted_at + max(situation.snapshot.spec.drain, SETTLE)
-    return now >= rollback.decided_at + SCALE_DOWN_REGARDLESS
 
 
 def actions_for(situation: Situation, status: ModelRolloutStatus) -> tuple[list[Action], list[Action]]:

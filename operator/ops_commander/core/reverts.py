@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from ops_commander.api.fields import format_duration
-from ops_commander.api.v1alpha1 import Outcome, RollbackStatus, StepState
+from ops_commander.api.v1alpha1 import ModelRolloutSpec, Outcome, RollbackStatus, StepState
 from ops_commander.core import names
 from ops_commander.core.changes import (
+    CHECK_AGAIN,
     Change,
     Occurrence,
     end_deployment,
@@ -17,7 +18,7 @@ from ops_commander.core.changes import (
     with_record,
 )
 from ops_commander.core.routes import Split
-from ops_commander.core.situation import PROMOTING, STEP_STATES, Situation
+from ops_commander.core.situation import PROMOTING, SETTLE, STEP_STATES, Situation
 
 SCALE_DOWN_REGARDLESS = timedelta(seconds=60)
 """A router that cannot be steered keeps a breached candidate alive no longer than this: half the RTO."""
@@ -69,7 +70,16 @@ def reverting(situation: Situation) -> Change | None:
             return waiting(situation, "reverting", "RevertingTraffic", rollback.message, next_="ReplicaSet reverts")
     candidate = situation.candidate
     if candidate is not None and (candidate.desired or candidate.current):
-        return waiting(situation, "reverting", "RevertingReplicaSet", rollback.message, next_="rolled back")
+        until = scales_down_at(situation.snapshot.spec, rollback)
+        return waiting(
+            situation,
+            "reverting",
+            "RevertingReplicaSet",
+            rollback.message,
+            next_="rolled back",
+            until=until,
+            every=CHECK_AGAIN,  # pods that go wake their rollout
+        )
     if rollback.traffic_reverted_at is None:
         return waiting(situation, "reverting", "CannotSteer", "the router has not taken the route back to stable yet")
     seconds = _seconds(now - rollback.breach_visible_at)
@@ -80,6 +90,13 @@ def reverting(situation: Situation) -> Change | None:
     message = f"{rollback.reason}: {rollback.message}; traffic reverted after {rollback.traffic_seconds:.3f}s"
     occurrence = Occurrence("RolledBack", f"{message}, ReplicaSet after {seconds:.3f}s", warning=True)
     return moved(situation, "reverting", ended, occurrence)
+
+
+def scales_down_at(spec: ModelRolloutSpec, rollback: RollbackStatus) -> datetime:
+    """After the drain, and not before the proxies have followed; without both when the router does not for long."""
+    if rollback.traffic_reverted_at is None:
+        return rollback.decided_at + SCALE_DOWN_REGARDLESS
+    return rollback.traffic_reverted_at + max(spec.drain, SETTLE)
 
 
 def _seconds(duration: timedelta) -> float:

@@ -15,7 +15,7 @@ from ops_commander.adapters.mlflow import RunUnreadable
 from ops_commander.adapters.prometheus import QueryError
 from ops_commander.adapters.surroundings import Surroundings, Wanted
 from ops_commander.api.fields import parse_time
-from ops_commander.api.v1alpha1 import ModelRollout
+from ops_commander.api.v1alpha1 import ModelRollout, ModelRolloutSpec, ModelRolloutStatus
 from ops_commander.core import acceptance, candidate_tests, comparers, manifests, names, promql
 from ops_commander.core.question import owner_of_revision, question_of
 from ops_commander.core.snapshot import Baseline, Check, Installation, JobView, RunRecord, Snapshot
@@ -110,7 +110,7 @@ class Observer:
         metadata = rollout.metadata
         key: Key = (metadata["namespace"], metadata["name"])
         spec = rollout.spec
-        around = await self.cluster.surroundings(*key, _wanted(rollout), anew=anew)
+        around = await self.cluster.surroundings(*key, _wanted(key[1], spec, rollout.status), anew=anew)
         source = self.sources.server_for(key[0])
         labels = source.labels if source else promql.DEFAULT_LABELS
         policy, problem = self._policies.of(rollout, around, labels)
@@ -150,6 +150,22 @@ class Observer:
         )
         checks = acceptance.spec_checks(snapshot, problem)
         return replace(snapshot, checks=(*checks, *await self._costly_checks(snapshot)))
+
+    async def after_acts(self, snapshot: Snapshot, status: ModelRolloutStatus) -> Snapshot:
+        """The same with a status that is yet to be written, and with what the watches have told of traffic and pods
+        since. Raises ApiError."""
+        wanted = _wanted(snapshot.name, snapshot.spec, status)
+        around = await self.cluster.surroundings(snapshot.namespace, snapshot.name, wanted)
+        return replace(
+            snapshot,
+            status=status,
+            replica_sets=around.replica_sets,
+            stable_service=around.stable_service,
+            candidate_service=around.candidate_service,
+            route=around.route,
+            has_leftover_route=around.has_leftover_route,
+            comparer=around.comparer,
+        )
 
     def _test_jobs(self, key: Key, snapshot: Snapshot, around: Surroundings) -> Mapping[str, JobView]:
         deployment = snapshot.status.deployment
@@ -278,13 +294,12 @@ class Observer:
             self.writer.let_go(key)
 
 
-def _wanted(rollout: ModelRollout) -> Wanted:
+def _wanted(name: str, spec: ModelRolloutSpec, status: ModelRolloutStatus) -> Wanted:
     """What is read besides the objects that every rollout has: only what says something now."""
-    spec, status, metadata = rollout.spec, rollout.status, rollout.metadata
     reference = spec.traffic.gateway_api.http_route_ref
     compares = any(step.comparison for step in spec.steps)
     return Wanted(
-        route=reference.name if reference else metadata["name"],
+        route=reference.name if reference else name,
         policy=spec.policy_ref.name if spec.policy_ref else None,
         test_jobs=candidate_tests.are_asked_for(status)
         or bool(spec.preflight and spec.preflight.tests and status.step),

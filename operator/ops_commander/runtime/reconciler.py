@@ -15,7 +15,7 @@ from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.conditions import ConditionType, merge_conditions
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
-from ops_commander.core.decide import Decision, adds_traffic, decide
+from ops_commander.core.decide import Decision, adds_traffic, decide, is_followed, with_what_followed
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.names import FINALIZER
 from ops_commander.core.snapshot import Snapshot
@@ -96,16 +96,16 @@ class Reconciler:
         self._distrusted.discard(key)
         if found is None:
             return
-        snapshot, decision, now = found
+        snapshot, decision = found
         deployment = (decision.status or snapshot.status).deployment
         logs.about(namespace=key[0], rollout=key[1], deployment_id=deployment.id if deployment else "")
         # 3. act and 4. report
-        await self._act(key, snapshot, decision)
+        decision = await self._act(key, snapshot, decision)
         # 5. requeue
         if decision.requeue_at is not None:
-            self.queue.add_after(key, (decision.requeue_at - now).total_seconds())
+            self.queue.add_after(key, (decision.requeue_at - self.clock()).total_seconds())
 
-    async def _decided(self, key: Key, *, anew: bool) -> tuple[Snapshot, Decision, datetime] | None:
+    async def _decided(self, key: Key, *, anew: bool) -> tuple[Snapshot, Decision] | None:
         """None where there is nothing to decide: the rollout is gone, another's, or its spec cannot be read."""
         body = None if anew else self.rollouts.body(key)
         if body is None:
@@ -118,11 +118,10 @@ class Reconciler:
         except ValidationError as error:
             await self._refuse(key, body, error)
             return None
-        now = self.clock()
-        decision = decide(snapshot, now)
+        decision = decide(snapshot, self.clock())
         if not anew and not await self._may_rest_on_what_is_known(key, snapshot, decision):
             return await self._decided(key, anew=True)
-        return snapshot, decision, now
+        return snapshot, decision
 
     async def _may_rest_on_what_is_known(self, key: Key, snapshot: Snapshot, decision: Decision) -> bool:
         """Not where there is more traffic. For acts that no commit of status guards the rollout itself must be as it is
@@ -144,8 +143,9 @@ class Reconciler:
             self.observer.let_go(key)
         metrics.hide(key)
 
-    async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> None:
+    async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> Decision:
         """Intent is committed before the act. Taking traffic off a candidate does not wait for that: it goes first.
+        Returns the decision with what its urgent acts have led to, where that is known already.
 
         What is committed is reported and acted on even if an urgent act fails: it will not be decided again.
         """
@@ -154,6 +154,7 @@ class Reconciler:
             if decision.urgent:
                 await asyncio.wait([urgent], timeout=BOOKS_WAIT)
                 await self._let_others_revert()
+                decision = await self._followed(snapshot, decision)
             await self._commit(key, snapshot, decision)
         finally:
             failed = (await asyncio.gather(urgent, return_exceptions=True))[0]
@@ -161,6 +162,18 @@ class Reconciler:
         await self._carry_out(key, snapshot, decision.actions)
         if failed is not None:
             raise failed
+        return decision
+
+    async def _followed(self, snapshot: Snapshot, decision: Decision) -> Decision:
+        """Of a revert that has arrived by now one commit says both: the API server has one less to write."""
+        if not is_followed(decision) or decision.status is None:
+            return decision
+        try:
+            after = await self.observer.after_acts(snapshot, decision.status)
+        except ApiError as error:
+            log.warning("not looked at again before the commit: %s", error)
+            return decision
+        return with_what_followed(decision, after, self.clock())
 
     async def _let_others_revert(self) -> None:
         """Where many break at once their traffic is taken off before anybody's books are kept: a write of status costs

@@ -137,6 +137,7 @@ def do(world: World, what: str, detail: Any) -> None:
         "kill": lambda: world.kill(detail),
         "kill at write": lambda: setattr(world, "dies_before_write", detail),
         "commit first": lambda: setattr(world, "urgent_first", detail),
+        "books wait": lambda: setattr(world, "books_wait", detail),
     }
     acts[what]()
 
@@ -179,6 +180,7 @@ CALM = (
     event("kill", 0.5, 5.0, 30.0),
     event("kill at write", *range(8)),
     event("commit first", True, False),
+    event("books wait", 0.0, 0.2, 8.0),
     event("never ready", 2.0, None),
 )
 """What must fail no request: neither pods nor the router are at fault."""
@@ -306,12 +308,17 @@ def test_a_crash_between_any_two_writes_repeats_and_skips_nothing(write: int, ur
 
 
 @SOME
-@given(st.integers(0, 12), st.booleans(), st.sampled_from(("shadow", "canary 5%", "full")))
-def test_a_crash_in_a_revert_still_reverts(write: int, urgent_first: bool, step: str) -> None:
+@given(
+    st.integers(0, 12),
+    st.booleans(),
+    st.sampled_from((0.0, 0.2, 8.0)),
+    st.sampled_from(("shadow", "canary 5%", "full")),
+)
+def test_a_crash_in_a_revert_still_reverts(write: int, urgent_first: bool, wait: float, step: str) -> None:
     world = rollout().at(step).run(5)
     Watch(world)
     world.health["2"].errors = 0.3
-    world.urgent_first, world.dies_before_write = urgent_first, write
+    world.urgent_first, world.books_wait, world.dies_before_write = urgent_first, wait, write
     broke = world.now
 
     world.run_until(lambda: world.outcome is not None, 60).run(10)

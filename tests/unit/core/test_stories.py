@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -171,6 +172,39 @@ def test_while_a_step_dwells_numbers_are_written_now_and_then_only() -> None:
     world.run(120)
 
     assert world.commits - commits <= 120 / 15 + 1
+
+
+def test_a_revert_that_the_router_has_taken_by_the_time_of_its_commit_is_written_twice_in_all() -> None:
+    world = rollout().steps(canary(5), full()).at("canary 5%").run(10)
+    world.books_wait, world.health["2"].errors, began = 0.5, 0.3, world.now
+
+    world.run_until(lambda: world.status.rollback is not None)
+    commits, decided = world.commits, world.now
+    assert world.status.rollback is not None and world.status.rollback.traffic_reverted_at is not None
+    assert_reverted(ended(world), "ObjectiveBreached")
+    world.run(30)
+
+    assert world.commits == commits + 1
+    assert world.reasons(began) == ["RollbackStarted", "TrafficReverted", "RolledBack"]
+    rollback = world.status.rollback
+    assert rollback is not None and rollback.traffic_reverted_at and rollback.replica_set_reverted_at
+    drained = rollback.traffic_reverted_at + world.spec.drain
+    assert drained <= rollback.replica_set_reverted_at <= drained + timedelta(seconds=2.5)
+    assert len([moment for moment, _ in world.decisions if moment > decided]) < 15, (
+        "a drain is not looked at all the time"
+    )
+
+
+def test_a_transition_is_written_with_what_is_waited_for_from_then_on() -> None:
+    world = rollout().steps(canary(5), canary(50), full()).trying()
+    seen: list[tuple[StepState | None, str | None, str | None]] = []
+    world.watches.append(lambda world, _: seen.append((world.state, world.status.reason, world.status.message)))
+
+    ended(world, Outcome.COMPLETED)
+
+    told = [item for item, _ in itertools.groupby(seen)]
+    shifting = [message for state, _, message in told if state is StepState.SHIFTING]
+    assert len(shifting) == 3 and not any("pods are Ready" in (message or "") for message in shifting)
 
 
 def test_an_outage_is_not_a_stream_of_writes() -> None:

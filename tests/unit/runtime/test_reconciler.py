@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import pytest
+
 from ops_commander.adapters.cluster import Cluster
-from ops_commander.adapters.kubernetes import Conflict
+from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, StepState
 from ops_commander.core import names
 from ops_commander.core.desired import Action
@@ -29,7 +31,7 @@ class Writes:
     """A cluster that takes its time, and notes what was written in which order."""
 
     log: list[tuple[str, Key]] = field(default_factory=list)
-    states: dict[Key, StepState | None] = field(default_factory=dict)
+    statuses: dict[Key, ModelRolloutStatus] = field(default_factory=dict)
     refuse: set[Key] = field(default_factory=set)
     reads: list[Key] = field(default_factory=list)
     version: int = 100
@@ -45,7 +47,7 @@ class Writes:
             self.refuse.discard(key)
             raise Conflict(409, "changed meanwhile")
         self.log.append(("status", key))
-        self.states[key] = status.step.state if status.step else None
+        self.statuses[key] = status
         self.version += 1
         return body(key, self.version)
 
@@ -60,12 +62,19 @@ class Sight:
 
     of: Snapshot
     anew: list[Key] = field(default_factory=list)
+    after: Snapshot | None = None
+    """What is seen once the acts of the revert are done; None where that cannot be read."""
 
     async def snapshot(self, seen: dict[str, Any], *, anew: bool) -> Snapshot:
         metadata = seen["metadata"]
         if anew:
             self.anew.append((metadata["namespace"], metadata["name"]))
         return replace(self.of, resource_version=metadata["resourceVersion"])
+
+    async def after_acts(self, snapshot: Snapshot, status: ModelRolloutStatus) -> Snapshot:
+        if self.after is None:
+            raise ApiError(503, "cannot be read now")
+        return replace(snapshot, status=status, route=self.after.route, stable_service=self.after.stable_service)
 
 
 class Silent:
@@ -77,12 +86,19 @@ def body(key: Key, version: int) -> dict[str, Any]:
     return {"metadata": {"namespace": key[0], "name": key[1], "resourceVersion": str(version)}, "spec": {}}
 
 
-def aborted() -> tuple[World, Snapshot]:
+def aborted() -> tuple[World, Snapshot, Snapshot]:
+    """A world a second after its rollout was ordered back, as it was when it was, and as it is."""
     world = rollout().steps(canary(10), full()).trying()
     world.run_until(lambda: is_running(world, "canary 10%"))
     snapshot = world.snapshot()
     assert snapshot.status.deployment is not None
-    return world, replace(snapshot, annotations={names.ABORT: snapshot.status.deployment.id})
+    world.annotate(names.ABORT, snapshot.status.deployment.id)
+    before = replace(snapshot, annotations=world.snapshot().annotations)
+    return world, before, world.run(1).snapshot()
+
+
+def is_reverting(status: ModelRolloutStatus) -> bool:
+    return status.step is not None and status.step.state is StepState.REVERTING
 
 
 @dataclass
@@ -101,8 +117,8 @@ class Scene:
 
 
 def scene(keys: list[Key], turns: int) -> Scene:
-    world, snapshot = aborted()
-    writes, sight, queue, rollouts = Writes(), Sight(snapshot), WorkQueue(), Rollouts()
+    world, snapshot, after = aborted()
+    writes, sight, queue, rollouts = Writes(), Sight(snapshot, after=after), WorkQueue(), Rollouts()
     for key in keys:
         rollouts.take(body(key, 1))
     reconciler = Reconciler(
@@ -146,8 +162,25 @@ def test_one_alone_is_committed_right_after_its_route() -> None:
 
     made = virtual.run(main())
     assert made.writes.log[0][0] != "status" and ("status", key) in made.writes.log
-    assert made.writes.states[key] is StepState.REVERTING
+    assert is_reverting(made.writes.statuses[key])
     assert not made.sight.anew and not made.writes.reads, "a revert rests on what is known: no read delays it"
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_what_the_router_has_taken_before_the_commit_is_in_it(is_readable: bool) -> None:
+    key = ("shop", "ranker")
+
+    async def main() -> Scene:
+        made = scene([key], turns=4)
+        if not is_readable:
+            made.sight.after = None
+        made.queue.add(key, urgent=True)
+        await made.run(0.08)
+        return made
+
+    written = virtual.run(main()).writes.statuses[key]
+    assert is_reverting(written) and written.rollback is not None
+    assert (written.rollback.traffic_reverted_at is not None) is is_readable, "and the commit does not depend on it"
 
 
 def test_after_a_refused_write_everything_is_read_anew() -> None:
@@ -162,4 +195,4 @@ def test_after_a_refused_write_everything_is_read_anew() -> None:
 
     made = virtual.run(main())
     assert made.sight.anew[:1] == [key] and made.writes.reads[:1] == [key]
-    assert made.writes.states[key] is StepState.REVERTING
+    assert is_reverting(made.writes.statuses[key])

@@ -45,7 +45,7 @@ def test_a_revert_is_told_with_its_evidence_and_its_times() -> None:
     assert start.why.startswith("rule objective_breached: ObjectiveBreached: p95-latency: 0.9475s")
     assert start.evidence == f"tick 2026-01-05T09:02:05.000Z, {DEPLOY_RUN}/deployment.json"
     assert found["all traffic back to stable"].result == "0.550s after the breach was visible"
-    assert found["candidate's pods gone, stable at size"].result == "6.510s after the breach was visible"
+    assert found["candidate's pods gone, stable at size"].result == "5.560s after the breach was visible"
 
 
 def test_who_did_it_is_told() -> None:
