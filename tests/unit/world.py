@@ -589,7 +589,7 @@ class World:
         wire = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         self.status = ModelRolloutStatus.model_validate(wire)
         self.commits += 1
-        self._touch_rollout()
+        self.resource_version = str(next(self._version))  # the echo of an own write wakes nobody
 
     def _carry_out(self, resource_version: str, action: Action) -> None:
         if isinstance(action, Apply):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -70,6 +70,13 @@ def waiting(
     look = situation.now + every
     due = min(until, look) if until and until > situation.now else look
     return Change(rule, situation.snapshot.status, reason, message, next_, due)
+
+
+def looked_at_by(change: Change, now: datetime, moment: datetime | None) -> Change:
+    """The same, and when to look again is no later than a moment that is yet to come."""
+    if moment is None or moment <= now or change.requeue_at is None or change.requeue_at <= moment:
+        return change
+    return replace(change, requeue_at=moment)
 
 
 def with_step(status: ModelRolloutStatus, **changes: Any) -> ModelRolloutStatus:

@@ -37,7 +37,8 @@ class Decision:
 def decide(snapshot: Snapshot, now: datetime) -> Decision:
     """The decision for a snapshot at a moment. Pure: the same input gives the same decision.
 
-    After a transition status says at once what is waited for from then on, so that one commit tells both.
+    After a transition status says at once what is waited for from then on, so that one commit tells both. It is
+    looked at again all the same: what is observed depends on the state.
     """
     decision = _decide_once(snapshot, now)
     if decision.status is None or decision.requeue_at != now:
@@ -45,8 +46,7 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
     next_ = _decide_once(replace(snapshot, status=decision.status), now)
     if next_.status is None or next_.urgent or next_.occurrences or next_.requeue_at == now:
         return decision
-    has_acts = decision.urgent or decision.actions
-    return replace(decision, status=next_.status, requeue_at=now if has_acts else next_.requeue_at)
+    return replace(decision, status=next_.status)
 
 
 def _decide_once(snapshot: Snapshot, now: datetime) -> Decision:

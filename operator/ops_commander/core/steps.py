@@ -26,6 +26,7 @@ from ops_commander.core.changes import (
     end_deployment,
     enter_step,
     in_state,
+    looked_at_by,
     moved,
     waiting,
     with_deployment,
@@ -157,7 +158,8 @@ def held(situation: Situation) -> Change | None:
     if overdue:
         return overdue
     why = _shortly(situation.unseen)
-    return waiting(situation, "held", "NoEvidence", why, next_=_end_text(situation), every=CHECK_AGAIN)
+    until = _deadline(situation)
+    return waiting(situation, "held", "NoEvidence", why, next_=_end_text(situation), until=until, every=CHECK_AGAIN)
 
 
 def paused(situation: Situation) -> Change | None:
@@ -231,7 +233,8 @@ def running(situation: Situation) -> Change | None:
         unread = verifying.awaiting_files(situation, "running") or evidence_kept.awaiting_evidence(situation, "running")
         if unread is None:
             return _advance(situation, "running", f"all objectives met for {format_duration(spec.min_duration)}")
-    return _overdue(situation) or unread or verifying.stays(situation, _unproved(situation, verdict, dwelled_at))
+    waits = unread or verifying.stays(situation, _unproved(situation, verdict, dwelled_at))
+    return _overdue(situation) or looked_at_by(waits, situation.now, _deadline(situation))
 
 
 def _unproved(situation: Situation, verdict: Verdict, dwelled_at: datetime) -> Change:
@@ -241,8 +244,7 @@ def _unproved(situation: Situation, verdict: Verdict, dwelled_at: datetime) -> C
     if verdict is not Verdict.PASS or situation.snapshot.policy is None:
         message = _shortly(undecided)
         ends, reason = _end_text(situation), undecided[0].reason if undecided else "NotJudged"
-        until = _deadline(situation)
-        return waiting(situation, "running", reason, message, next_=ends, until=until, every=_pace(situation))
+        return waiting(situation, "running", reason, message, next_=ends, every=_pace(situation))
     message = f"all objectives met, dwelling until {dwelled_at:%H:%M:%S}"
     following = "promotion" if situation.is_last_step else situation.snapshot.spec.steps[step.index + 1].label
     due = f"{following} at {dwelled_at:%H:%M:%S}"

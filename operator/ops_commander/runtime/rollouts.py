@@ -38,10 +38,12 @@ class Rollouts:
 
     def take(self, body: Mapping[str, Any]) -> bool:
         """Whether it is news."""
-        key, kept = (body["metadata"]["namespace"], body["metadata"]["name"]), _kept(body)
+        metadata = body["metadata"]
+        key, version = (metadata["namespace"], metadata["name"]), int(metadata["resourceVersion"])
         before = self._kept.get(key[0], {}).get(key[1])
-        if kept.version <= max(before.version if before else 0, self._ended.get(key, 0)):
+        if version <= max(before.version if before else 0, self._ended.get(key, 0)):
             return False
+        kept = _kept(body, version)
         if before is not None:
             self._unlink(key, before)
         self._kept.setdefault(key[0], {})[key[1]] = kept
@@ -115,13 +117,13 @@ class Rollouts:
                 del index[key[0], name]
 
 
-def _kept(body: Mapping[str, Any]) -> _Kept:
+def _kept(body: Mapping[str, Any], version: int) -> _Kept:
     """Of a spec that nobody has checked yet."""
     metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
     spec = body.get("spec") or {}
     route = _at(spec, "traffic", "gatewayAPI", "httpRouteRef", "name") or metadata["name"]
     text = zlib.compress(json.dumps({**body, "metadata": metadata}, separators=(",", ":")).encode(), 1)
-    return _Kept(int(metadata["resourceVersion"]), text, str(route), str(_at(spec, "policyRef", "name") or ""))
+    return _Kept(version, text, str(route), str(_at(spec, "policyRef", "name") or ""))
 
 
 def _at(found: Any, *path: str) -> Any:

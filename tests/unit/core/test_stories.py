@@ -207,6 +207,16 @@ def test_a_transition_is_written_with_what_is_waited_for_from_then_on() -> None:
     assert len(shifting) == 3 and not any("pods are Ready" in (message or "") for message in shifting)
 
 
+def test_evidence_of_a_step_is_followed_as_soon_as_it_is_reached() -> None:
+    world = rollout().steps(canary(5, least="300s", most="600s"), full()).trying(errors=0.3)
+    world.run_until(lambda: is_running(world, "canary 5%"))
+    reached = world.now
+
+    world.run_until(lambda: world.status.rollback is not None, 60)
+
+    assert (world.now - reached).total_seconds() < 16
+
+
 def test_an_outage_is_not_a_stream_of_writes() -> None:
     world = rollout().steps(shadow(least="300s", most="600s"), full()).at("shadow").run(60)
     world.metrics_up = False

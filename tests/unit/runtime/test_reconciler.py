@@ -74,7 +74,7 @@ class Sight:
     async def after_acts(self, snapshot: Snapshot, status: ModelRolloutStatus) -> Snapshot:
         if self.after is None:
             raise ApiError(503, "cannot be read now")
-        return replace(snapshot, status=status, route=self.after.route, stable_service=self.after.stable_service)
+        return replace(snapshot, status=status, route=self.after.route, candidate_service=self.after.candidate_service)
 
 
 class Silent:

@@ -42,7 +42,7 @@ def test_a_revert_is_told_with_its_evidence_and_its_times() -> None:
     found = {record.what: record for record in records_of(rolled_back())}
     start = found["start the revert in step 2 (canary 5%): to Reverting"]
 
-    assert start.why.startswith("rule objective_breached: ObjectiveBreached: p95-latency: 0.9475s")
+    assert start.why.startswith("rule objective_breached: ObjectiveBreached: p95-latency: 0.9476s")
     assert start.evidence == f"tick 2026-01-05T09:02:05.000Z, {DEPLOY_RUN}/deployment.json"
     assert found["all traffic back to stable"].result == "0.550s after the breach was visible"
     assert found["candidate's pods gone, stable at size"].result == "5.560s after the breach was visible"

@@ -85,7 +85,7 @@ def test_the_first_bad_sample_comes_from_the_recording() -> None:
 
     assert rollback is not None
     assert rollback.breach_visible_at.isoformat(timespec="milliseconds")[:23] in past
-    assert past.endswith("947.5ms @ run_87245b5f0c7b")
+    assert past.endswith("947.6ms @ run_87245b5f0c7b")
     unknown = replace(rolled_back(), provenance=Provenance(deploy_run_id=DEPLOY_RUN))
     assert (
         "First sample past the target: not known without a recording (--recording)"
@@ -97,7 +97,7 @@ def test_candidate_stands_beside_stable() -> None:
     table = named(sections_of(rolled_back()), TITLES[3]).tables[0]
     row = next(row for row in table.rows if row[0] == "p95-latency")
 
-    assert row[2:4] == ["947.5ms @ run_87245b5f0c7b", "47.5ms @ run_87245b5f0c7b"]
+    assert row[2:4] == ["947.6ms @ run_87245b5f0c7b", "47.5ms @ run_87245b5f0c7b"]
     for cell in (cell for name in ("Candidate", "Stable", "Judged", "CI95") for cell in table.column(name)):
         assert not NUMBER.search(cell) or PROVED.search(cell), cell
 

@@ -69,7 +69,7 @@ def test_a_series_is_drawn_over_time_and_a_single_value_as_a_bar() -> None:
 
 def test_objectives_name_their_run_and_without_one_nothing_is_drawn() -> None:
     case = rolled_back()
-    assert "947.5ms @ run_87245b5f0c7b" in texts(objectives_svg(case.subject))
+    assert "947.6ms @ run_87245b5f0c7b" in texts(objectives_svg(case.subject))
 
     bare = objectives_svg(replace(case, provenance=Provenance(series=case.provenance.series)).subject)
     assert texts(bare).count("not reported: no run") == len(case.rollout.status.objectives)
