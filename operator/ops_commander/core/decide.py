@@ -91,8 +91,11 @@ def adds_traffic(before: ModelRolloutStatus, after: ModelRolloutStatus) -> bool:
 
 def is_followed(decision: Decision) -> bool:
     """Whether what a decision's urgent acts have led to may be written together with it: of reverts it is."""
-    step = decision.status.step if decision.status else None
-    return bool(decision.urgent) and step is not None and step.state is StepState.REVERTING
+    return bool(decision.urgent) and decision.status is not None and is_reverting(decision.status)
+
+
+def is_reverting(status: ModelRolloutStatus) -> bool:
+    return status.step is not None and status.step.state is StepState.REVERTING
 
 
 def with_what_followed(first: Decision, after: Snapshot, now: datetime) -> Decision:

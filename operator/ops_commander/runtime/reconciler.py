@@ -15,7 +15,7 @@ from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.conditions import ConditionType, merge_conditions
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
-from ops_commander.core.decide import Decision, adds_traffic, decide, is_followed, with_what_followed
+from ops_commander.core.decide import Decision, adds_traffic, decide, is_followed, is_reverting, with_what_followed
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.names import FINALIZER
 from ops_commander.core.snapshot import Snapshot
@@ -101,6 +101,7 @@ class Reconciler:
         logs.about(namespace=key[0], rollout=key[1], deployment_id=deployment.id if deployment else "")
         # 3. act and 4. report
         decision = await self._act(key, snapshot, decision)
+        self.queue.prefer(key, wanted=is_reverting(decision.status or snapshot.status))
         # 5. requeue
         if decision.requeue_at is not None:
             self.queue.add_after(key, (decision.requeue_at - self.clock()).total_seconds())
@@ -141,6 +142,7 @@ class Reconciler:
         else:
             log.info("let go: its labels are not those of --selector %s", self.rollouts.selector.text)
             self.observer.let_go(key)
+        self.queue.prefer(key, wanted=False)
         metrics.hide(key)
 
     async def _act(self, key: Key, snapshot: Snapshot, decision: Decision) -> Decision:

@@ -1,4 +1,4 @@
-"""A keyed queue: each key at most once waiting and once at work, with delays, backoff and a fast lane."""
+"""A keyed queue: each key at most once waiting and once at work, with delays, backoff and lanes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
+from enum import IntEnum
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -16,14 +17,20 @@ FIRST_BACKOFF = 0.2
 LONGEST_BACKOFF = 10.0
 
 
+class _Lane(IntEnum):
+    URGENT = 0
+    PREFERRED = 1
+    OTHER = 2
+
+
 class WorkQueue:
     """Keys to reconcile. Times are those of the event loop."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or asyncio.get_running_loop().time
-        self._urgent: deque[Key] = deque()
-        self._waiting: deque[Key] = deque()
-        self._queued: set[Key] = set()
+        self._lanes: dict[_Lane, deque[Key]] = {lane: deque() for lane in _Lane}
+        self._queued: dict[Key, _Lane] = {}
+        self._preferred: set[Key] = set()
         self._at_work: set[Key] = set()
         self._again: dict[Key, bool] = {}
         self._due: dict[Key, float] = {}
@@ -37,31 +44,35 @@ class WorkQueue:
     def __len__(self) -> int:
         return len(self._queued)
 
+    def prefer(self, key: Key, *, wanted: bool) -> None:
+        """Whether a key goes before others from now on, for whatever reason it comes; behind urgent ones."""
+        if wanted:
+            self._preferred.add(key)
+        else:
+            self._preferred.discard(key)
+
     def add(self, key: Key, *, urgent: bool = False) -> None:
         """Reconcile as soon as a worker is free; again if it is being reconciled right now."""
         if key in self._at_work:
             self._again[key] = urgent or self._again.get(key, False)
             return
-        if key in self._queued:
-            if urgent and key not in self._urgent:
-                self._waiting.remove(key)
-                self._put_first(key)
-            return
-        self._queued.add(key)
-        if urgent:
-            self._put_first(key)
-        else:
-            self._waiting.append(key)
-        self._wake.set()
-
-    def _put_first(self, key: Key) -> None:
-        self._urgent.append(key)
-        self._calm.clear()
+        lane = _Lane.URGENT if urgent else _Lane.PREFERRED if key in self._preferred else _Lane.OTHER
+        before = self._queued.get(key)
+        if before is not None:
+            if before <= lane:
+                return
+            self._lanes[before].remove(key)
+        self._queued[key] = lane
+        self._lanes[lane].append(key)
+        if lane is _Lane.URGENT:
+            self._calm.clear()
+        if before is None:
+            self._wake.set()
 
     @property
     def is_calm(self) -> bool:
         """Whether no urgent key waits for a worker."""
-        return not self._urgent
+        return not self._lanes[_Lane.URGENT]
 
     async def calm(self, within: float) -> None:
         """Until no urgent key waits for a worker, or for that many seconds."""
@@ -97,12 +108,12 @@ class WorkQueue:
         """The next key; call `done` when it has been worked on."""
         while True:
             self._release_due()
-            for lane in (self._urgent, self._waiting):
+            for lane in self._lanes.values():
                 if lane:
                     key = lane.popleft()
-                    if not self._urgent:
+                    if self.is_calm:
                         self._calm.set()
-                    self._queued.discard(key)
+                    del self._queued[key]
                     self._due.pop(key, None)
                     self._at_work.add(key)
                     return key

@@ -10,8 +10,9 @@ import pytest
 
 from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, Conflict
-from ops_commander.api.v1alpha1 import ModelRolloutStatus, StepState
+from ops_commander.api.v1alpha1 import ModelRolloutStatus
 from ops_commander.core import names
+from ops_commander.core.decide import is_reverting
 from ops_commander.core.desired import Action
 from ops_commander.core.snapshot import Snapshot
 from ops_commander.runtime.events import EventPoster
@@ -97,10 +98,6 @@ def aborted() -> tuple[World, Snapshot, Snapshot]:
     return world, before, world.run(1).snapshot()
 
 
-def is_reverting(status: ModelRolloutStatus) -> bool:
-    return status.step is not None and status.step.state is StepState.REVERTING
-
-
 @dataclass
 class Scene:
     writes: Writes
@@ -181,6 +178,21 @@ def test_what_the_router_has_taken_before_the_commit_is_in_it(is_readable: bool)
     written = virtual.run(main()).writes.statuses[key]
     assert is_reverting(written) and written.rollback is not None
     assert (written.rollback.traffic_reverted_at is not None) is is_readable, "and the commit does not depend on it"
+
+
+def test_a_revert_under_way_goes_before_others_that_wait() -> None:
+    key, other = ("shop", "ranker"), ("shop", "other")
+
+    async def main() -> None:
+        made = scene([key, other], turns=1)
+        made.queue.add(key, urgent=True)
+        await made.run(0.075)
+        assert is_reverting(made.writes.statuses[key])
+        made.queue.add(other)
+        made.queue.add(key)
+        assert await made.queue.get() == key
+
+    virtual.run(main())
 
 
 def test_after_a_refused_write_everything_is_read_anew() -> None:

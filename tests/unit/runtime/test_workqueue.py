@@ -79,6 +79,32 @@ def test_a_key_that_became_urgent_while_at_work_is_urgent_afterwards() -> None:
     virtual.run(main())
 
 
+def test_a_preferred_key_goes_before_others_and_behind_urgent_ones() -> None:
+    async def main() -> None:
+        queue = WorkQueue()
+        queue.add(B)
+        queue.prefer(B, wanted=True)
+        queue.add(A)
+        queue.add(B)
+        queue.add(C, urgent=True)
+        assert await all_of(queue, 0.01) == [C, B, A]
+
+        queue.add_after(A, 1.0)
+        queue.add_after(B, 2.0)
+        await asyncio.sleep(3.0)
+        assert await queue.get() == B, "also where it comes by its time"
+        queue.add(B)
+        queue.done(B)
+        assert await all_of(queue, 0.01) == [B, A], "and again after it was at work"
+
+        queue.prefer(B, wanted=False)
+        queue.add(A)
+        queue.add(B)
+        assert await all_of(queue, 0.01) == [A, B]
+
+    virtual.run(main())
+
+
 def test_a_delayed_key_comes_when_it_is_due_and_the_earliest_wish_counts() -> None:
     async def main() -> None:
         queue = WorkQueue()
