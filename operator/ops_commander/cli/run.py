@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -16,10 +15,6 @@ from ops_commander.core.selectors import Selector
 from ops_commander.runtime.settings import Settings
 
 log = logging.getLogger(__name__)
-
-THREADS_TAKE_TURNS = 0.001
-"""Seconds. While an answer of Prometheus is decoded and counted, the thread that writes a revert's route needs the
-interpreter some ten times: with Python's 5 ms each call takes 99 ms instead of 40 (two threads that compute)."""
 
 _HELP = {
     "prometheus-url": "Prometheus server that is asked for evidence",
@@ -119,7 +114,6 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         logs.configure(settings.log_level, settings.log_format)
     except ValueError as error:
         parser.error(str(error))
-    sys.setswitchinterval(THREADS_TAKE_TURNS)
     try:
         asyncio.run(app.main(settings))
     except (app.PartEnded, ConfigurationError, ApiError, ServersProblem) as error:
