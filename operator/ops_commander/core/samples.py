@@ -46,6 +46,11 @@ class Reading:
     def of(self, owner: Owner) -> PodSamples:
         return self.rows.get(owner, {})
 
+    @property
+    def size(self) -> int:
+        """Samples."""
+        return sum(len(samples) for pods in self.rows.values() for samples in pods.values())
+
 
 def owner_of(namespace: str, pod: str) -> Owner:
     """The ReplicaSet that a pod belongs to, by its name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -35,6 +35,12 @@ HEARD_AT_ONCE = 40
 
 TICKS_AT_ONCE = 25
 
+LONG_ANSWER = 4000
+"""Samples. A longer answer takes the interpreter for tenths of a second, in a thread beside all else: with its next
+tick it is asked for when the short ones have been counted,"""
+SHORT_ONES_TAKE = 0.5
+"""or after so many seconds."""
+
 
 class Sources(Protocol):
     """The Prometheus servers of the operator."""
@@ -55,6 +61,8 @@ class Poller:
     _answered_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
     _filling: dict[tuple[str, tuple[str, str]], list[Key]] = field(default_factory=dict)
     """Rollouts whose gaps are being read, by the name of the read."""
+    _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Samples of each latest answer."""
     _asked: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     """The latest tick that was asked for."""
 
@@ -79,9 +87,18 @@ class Poller:
         self._answered_at = {asked: self._answered_at.get(asked, at) for asked in wanted}
         metrics.poll_age.set(max(((at - then).total_seconds() for then in self._answered_at.values()), default=0.0))
         metrics.rollouts_judged.set(self.book.counted_up_to(at - self.book.interval))
-        for (server, query), keys in wanted.items():
-            self._start(("query", (server, query)), self._ask(server, query, at, keys))
+        self._sizes = {asked: size for asked, size in self._sizes.items() if asked in wanted}
+        short: dict[str, list[asyncio.Task[bool | None]]] = {}
+        for (server, query), keys in sorted(wanted.items(), key=lambda item: self._is_long(item[0])):
+            is_long = self._is_long((server, query))
+            before = tuple(short.get(server, ())) if is_long else ()
+            task = self._start(("query", (server, query)), self._ask(server, query, at, keys, before))
+            if task is not None and not is_long:
+                short.setdefault(server, []).append(task)
         self._read_gaps(at)
+
+    def _is_long(self, asked: tuple[str, str]) -> bool:
+        return self._sizes.get(asked, 0) > LONG_ANSWER
 
     def _read_gaps(self, at: datetime) -> None:
         """Those that look bad come first, those that could not be read before come last and alone, and no server's keep
@@ -106,13 +123,17 @@ class Poller:
         alone = gap.key if self.book.is_unread(gap.key) else None
         return self.book.source(gap.key), gap.key[0], gap.question.queries, alone
 
-    def _start(self, name: tuple[str, tuple[str, str]], work: Coroutine[Any, Any, bool | None]) -> None:
+    def _start(
+        self, name: tuple[str, tuple[str, str]], work: Coroutine[Any, Any, bool | None]
+    ) -> asyncio.Task[bool | None] | None:
+        """None where the one before is still at it."""
         if name in self._running:
             work.close()
-            return
+            return None
         task = asyncio.create_task(work)
         self._running[name] = task
         task.add_done_callback(partial(self._finished, name))
+        return task
 
     def _finished(self, name: tuple[str, tuple[str, str]], task: asyncio.Task[bool | None]) -> None:
         del self._running[name]
@@ -123,7 +144,11 @@ class Poller:
             metrics.reconcile_errors.labels("bug").inc()
             log.error("a poll failed: %s", error, exc_info=error)
 
-    async def _ask(self, server: str, query: str, at: datetime, keys: list[Key]) -> None:
+    async def _ask(
+        self, server: str, query: str, at: datetime, keys: list[Key], before: Collection[asyncio.Task[bool | None]]
+    ) -> None:
+        if before:
+            await asyncio.wait(before, timeout=SHORT_ONES_TAKE)
         try:
             with metrics.query_seconds.time():
                 reading = await self.sources.named(server).query(for_all(query), at)
@@ -134,7 +159,7 @@ class Poller:
             for key in keys:
                 self.wake(key)
             return
-        self._answered_at[(server, query)] = at
+        self._answered_at[(server, query)], self._sizes[(server, query)] = at, reading.size
         for start in range(0, len(keys), HEARD_AT_ONCE):
             concerned, recovered = self.book.answered(server, query, reading, keys[start : start + HEARD_AT_ONCE])
             if recovered:

@@ -19,7 +19,14 @@ from ops_commander.core.samples import Reading, Sample, owner_of
 from ops_commander.runtime import metrics
 from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History
-from ops_commander.runtime.poller import ASK_AFTER, MOST_GAPS_TOGETHER, MOST_READS_AT_ONCE, Poller
+from ops_commander.runtime.poller import (
+    ASK_AFTER,
+    LONG_ANSWER,
+    MOST_GAPS_TOGETHER,
+    MOST_READS_AT_ONCE,
+    SHORT_ONES_TAKE,
+    Poller,
+)
 from ops_commander.runtime.workqueue import Key
 from tests.unit import virtual
 from tests.unit.virtual import START
@@ -55,6 +62,8 @@ class Server:
 
     name: str = ""
     delays: Mapping[str, float] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)
+    """Of each pod; else one."""
     bad_from: datetime | None = None
     """Since when every request fails."""
     down_between: tuple[float, float] = (-1.0, -1.0)
@@ -95,7 +104,8 @@ class Server:
                     counted = 100.0 * max(0, number_of(at) - number_of(failing)) if failing else 0.0
                 pod = f"ranker-{arm}-x"
                 if counted or not query.startswith("bad"):
-                    rows[owner_of(namespace, pod)] = {pod: (Sample("", counted),)}
+                    series = tuple(Sample(str(number), counted) for number in range(self.samples.get(query, 1)))
+                    rows[owner_of(namespace, pod)] = {pod: series}
         return Reading(at, rows)
 
 
@@ -213,6 +223,29 @@ def test_a_slow_query_delays_no_other_and_is_not_asked_twice_at_a_time() -> None
         assert [when for query, when, _ in made.servers.named("").asked if query == "slow"] == pytest.approx(
             [0.3, 15.25]
         )
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    ("short_takes", "later"),
+    [
+        pytest.param(0.2, 0.2, id="when they are counted"),
+        pytest.param(2.0, SHORT_ONES_TAKE, id="or after a while"),
+        pytest.param(30.0, 0.1, id="not after one of an earlier tick"),
+    ],
+)
+def test_a_long_answer_is_asked_for_after_the_short_ones_of_its_tick(short_takes: float, later: float) -> None:
+    async def main() -> None:
+        made = scene(Server(delays={"short": short_takes, "others": 0.1}, samples={"long": LONG_ANSWER}))
+        made.book.want(SHOP, question(SHOP, rate("long"), rate("others"), rate("short")))
+        made.book.want(BANK, question(BANK, rate("long")))
+        await made.run(11)
+        asked = {(query, number_of(at)): when for query, when, at in made.servers.named("").asked}
+        due = 5 + ASK_AFTER.total_seconds()
+        assert asked["long", 0] == asked["others", 0] == SOON, "it is not known yet that it is long"
+        assert asked["others", 1] == pytest.approx(due)
+        assert [asked["long", 1], asked["long", 2]] == pytest.approx([due + later, due + 5 + later])
 
     virtual.run(main())
 
