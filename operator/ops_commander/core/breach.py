@@ -79,7 +79,8 @@ def proved_ahead(objective: Objective, ahead: Tally, after: int, baseline: Basel
 
     They are turns like others: each stretch has the α of the ticks that went before it.
     """
-    for stretch in (*_stretches(objective, ahead), ahead):
+    turns = _stretches(objective, ahead) if _may_end_a_turn(objective, ahead) else ()
+    for stretch in (*turns, ahead):
         proof = breach_proof(objective, stretch, baseline)
         if proof is None:
             return None

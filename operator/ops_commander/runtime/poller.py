@@ -30,10 +30,10 @@ MOST_GAPS_TOGETHER = 16
 MOST_TICKS_TOGETHER = 2000
 """Ticks of all gaps that are read together: an answer stays a few megabytes."""
 
-HEARD_AT_ONCE = 40
+HEARD_AT_ONCE = 5
 """Rollouts of one answer that are counted before reverts of others get their turn."""
 
-TICKS_AT_ONCE = 25
+TICKS_AT_ONCE = 8
 
 LONG_ANSWER = 4000
 """Samples. A longer answer takes the interpreter for tenths of a second, in a thread beside all else: with its next
