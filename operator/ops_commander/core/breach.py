@@ -9,8 +9,9 @@ for a bound on the time between false alarms.)
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ops_commander.api.policy import Compare, Objective
 from ops_commander.api.v1alpha1 import BaselineStatus
@@ -79,8 +80,8 @@ def proved_ahead(objective: Objective, ahead: Tally, after: int, baseline: Basel
 
     They are turns like others: each stretch has the α of the ticks that went before it.
     """
-    turns = _stretches(objective, ahead) if _may_end_a_turn(objective, ahead) else ()
-    for stretch in (*turns, ahead):
+    turns: Iterable[Tally] = _stretches(objective, ahead) if _may_end_a_turn(objective, ahead) else ()
+    for stretch in itertools.chain(turns, (ahead,)):
         proof = breach_proof(objective, stretch, baseline)
         if proof is None:
             return None
@@ -101,7 +102,7 @@ def turn_alpha(before: int) -> float:
 
 def _turned(objective: Objective, tally: Tally, baseline: BaselineStatus | None) -> Tally | None:
     """The shortest stretch up to the latest tick that proves a breach; the tick itself must speak for one."""
-    if len(tally.recent) < 2 or not _may_end_a_turn(objective, tally):
+    if not _may_end_a_turn(objective, tally):
         return None
     for stretch in _stretches(objective, tally):
         proof = breach_proof(objective, stretch, baseline)
@@ -114,6 +115,8 @@ def _turned(objective: Objective, tally: Tally, baseline: BaselineStatus | None)
 
 def _may_end_a_turn(objective: Objective, tally: Tally) -> bool:
     """Of counts alone, as it is asked at every tick; of histograms it is always possible."""
+    if len(tally.recent) < 2:
+        return False
     if not (objective.ratio or objective.score):
         return True
     mine = tally.recent_candidate.gained(1)
