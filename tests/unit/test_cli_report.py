@@ -41,7 +41,7 @@ def test_one_rollout_is_reported_in_the_folder_itself(tmp_path: Path, capsys: py
 
     assert main(["report", "--from", str(file), "-o", str(out), "--deploy-run-id", DEPLOY_RUN]) == 0
     assert {path.name for path in out.iterdir()} == FILES | {INCIDENT}
-    assert "947.5ms @ run_87245b5f0c7b" in (out / INCIDENT).read_text()
+    assert "947.6ms @ run_87245b5f0c7b" in (out / INCIDENT).read_text()
     assert str(out / "execution_report.md") in capsys.readouterr().out.splitlines()
 
 
