@@ -207,7 +207,7 @@ def test_a_backtest_as_json_has_times_and_numbers(
     [step] = document["steps"]
     assert (document["finding"], step["step"], step["finding"]) == ("Undecided", "shadow", "Undecided")
     assert (step["since"], step["at"]) == ("2026-01-05T09:01:17.200Z", "2026-01-05T09:01:30.500Z")
-    assert step["seconds"] == 13.29
+    assert step["seconds"] == 13.3
     assert step["objectives"][0]["samples"] == 5000.0
 
 
