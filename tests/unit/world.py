@@ -33,7 +33,7 @@ from ops_commander.api.verification import VerificationStatus
 from ops_commander.api.vote import Vote, vote_name
 from ops_commander.core import acceptance, names
 from ops_commander.core.changes import Occurrence
-from ops_commander.core.decide import Decision, decide, is_followed, with_what_followed
+from ops_commander.core.decide import Decision, decide, status_to_follow, with_what_followed
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.question import question_of
 from ops_commander.core.samples import Reading, Sample, tick_at_or_before
@@ -559,10 +559,11 @@ class World:
         return decision
 
     def _followed(self, decision: Decision) -> Decision:
-        if not is_followed(decision) or decision.status is None:
+        status = status_to_follow(decision)
+        if status is None:
             return decision
         self._pass_until(self.now + timedelta(seconds=self.books_wait))
-        followed = with_what_followed(decision, replace(self.snapshot(), status=decision.status), self.now)
+        followed = with_what_followed(decision, replace(self.snapshot(), status=status), self.now)
         for watch in self.watches:
             watch(self, followed)
         return followed

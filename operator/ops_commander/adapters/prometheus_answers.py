@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from ops_commander.adapters.prometheus_http import MOST_BYTES_AT_ONCE, TooLarge
 from ops_commander.core.promql import PodLabels
-from ops_commander.core.samples import Owner, Reading, Sample, owner_of, which
+from ops_commander.core.samples import Owner, Reading, Sample, owner_of, place_among, which
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -47,10 +47,6 @@ class _Series:
     name: str
     edge: float | None
     moment: tuple[int, int] | None
-
-    @property
-    def order(self) -> tuple[str, float]:
-        return self.name, -math.inf if self.edge is None else self.edge
 
     def sample(self, text: str | bytes) -> Sample | None:
         value = float(text)
@@ -271,7 +267,9 @@ def matrix(rows: Sequence[Row], start: datetime, step: timedelta, count: int, na
     shared = _Shared()
     first, pace = start.timestamp(), step.total_seconds()
     known = [(series, row) for row in rows if (series := _series(row["metric"], names, shared))]
-    for series, row in sorted(known, key=lambda item: item[0].order):  # once, and not for each tick
+    for series, row in sorted(
+        known, key=lambda item: place_among(item[0].name, item[0].edge)
+    ):  # once, and not for each tick
         ticks = pods.get(series.place) or pods.setdefault(series.place, [[] for _ in range(count)])
         for moment, sample in _samples(series, row):
             ticks[round((moment - first) / pace)].append(sample)

@@ -67,9 +67,8 @@ def waiting(
     every: timedelta = LOOK_AGAIN,
 ) -> Change:
     """No transition: what is waited for, and when to look again at the latest."""
-    look = situation.now + every
-    due = min(until, look) if until and until > situation.now else look
-    return Change(rule, situation.snapshot.status, reason, message, next_, due)
+    now = situation.now
+    return looked_at_by(Change(rule, situation.snapshot.status, reason, message, next_, now + every), now, until)
 
 
 def looked_at_by(change: Change, now: datetime, moment: datetime | None) -> Change:
@@ -133,7 +132,7 @@ def end_deployment(
     )
     retiring = [item for item in status.retiring if item.revision != candidate]
     view = situation.replica_set(candidate)
-    if candidate and candidate != status.stable_revision and view is not None and (view.desired or view.current):
+    if candidate and candidate != status.stable_revision and view is not None and not view.is_empty:
         retiring.append(RetiringStatus(revision=candidate))
     changes = {
         "history": [entry, *status.history][:HISTORY_LIMIT],

@@ -89,9 +89,10 @@ def adds_traffic(before: ModelRolloutStatus, after: ModelRolloutStatus) -> bool:
     )
 
 
-def is_followed(decision: Decision) -> bool:
-    """Whether what a decision's urgent acts have led to may be written together with it: of reverts it is."""
-    return bool(decision.urgent) and decision.status is not None and is_reverting(decision.status)
+def status_to_follow(decision: Decision) -> ModelRolloutStatus | None:
+    """That of a revert, if urgent acts go before its commit: what they lead to may be written with it."""
+    status = decision.status
+    return status if decision.urgent and status is not None and is_reverting(status) else None
 
 
 def is_reverting(status: ModelRolloutStatus) -> bool:

@@ -229,11 +229,7 @@ def _replica_set_actions(situation: Situation, status: ModelRolloutStatus) -> li
 def _forgotten(snapshot: Snapshot, status: ModelRolloutStatus) -> list[Action]:
     """Old ReplicaSets beyond the history limit, oldest first."""
     kept = {status.stable_revision, status.candidate_revision, *(item.revision for item in status.retiring)}
-    old = [
-        view
-        for view in snapshot.replica_sets.values()
-        if view.revision not in kept and view.desired == 0 and view.current == 0
-    ]
+    old = [view for view in snapshot.replica_sets.values() if view.revision not in kept and view.is_empty]
     old.sort(key=lambda view: view.created_at, reverse=True)
     return [Delete("ReplicaSet", view.name) for view in old[snapshot.spec.revision_history_limit :]]
 

@@ -88,7 +88,7 @@ def _retiring(situation: Situation) -> list[RetiringStatus]:
     since = {item.revision: item.unreferenced_at for item in snapshot.status.retiring}
     leaving = []
     for revision, view in sorted(snapshot.replica_sets.items()):
-        if revision in active or not (view.desired or view.current):
+        if revision in active or view.is_empty:
             continue
         unreferenced_at = since.get(revision) or _unreferenced_at(situation, revision)
         leaving.append(RetiringStatus(revision=revision, unreferenced_at=unreferenced_at))

@@ -69,7 +69,7 @@ def reverting(situation: Situation) -> Change | None:
         if now < rollback.decided_at + SCALE_DOWN_REGARDLESS:
             return waiting(situation, "reverting", "RevertingTraffic", rollback.message, next_="ReplicaSet reverts")
     candidate = situation.candidate
-    if candidate is not None and (candidate.desired or candidate.current):
+    if candidate is not None and not candidate.is_empty:
         until = scales_down_at(situation.snapshot.spec, rollback)
         return waiting(
             situation,

@@ -29,7 +29,11 @@ class Sample(NamedTuple):
 
 def which(sample: Sample) -> tuple[str, float]:
     """What tells the series of a pod apart, in an order that is always the same."""
-    return sample.series, -math.inf if sample.edge is None else sample.edge
+    return place_among(sample.series, sample.edge)
+
+
+def place_among(series: str, edge: float | None) -> tuple[str, float]:
+    return series, -math.inf if edge is None else edge
 
 
 PodSamples = Mapping[str, tuple[Sample, ...]]

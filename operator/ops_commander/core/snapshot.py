@@ -38,6 +38,11 @@ class ReplicaSetView:
     trouble: str | None = None
     """Why its pods are not Ready, in the words of the kubelet or scheduler."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it neither has pods nor is to have any."""
+        return not self.desired and not self.current
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:

@@ -126,17 +126,12 @@ class Observer:
             spec=spec,
             status=rollout.status,
             policy=policy,
-            replica_sets=around.replica_sets,
-            stable_service=around.stable_service,
-            candidate_service=around.candidate_service,
-            route=around.route,
-            has_leftover_route=around.has_leftover_route,
-            comparer=around.comparer,
             installation=self.installation,
             interval=self.book.interval,
             observing_since=self.book.since,
             stale_after=self.stale_after,
         )
+        snapshot = _amid(snapshot, around)
         self._ask(key, snapshot)
         snapshot = replace(
             snapshot,
@@ -156,16 +151,7 @@ class Observer:
         since. Raises ApiError."""
         wanted = _wanted(snapshot.name, snapshot.spec, status)
         around = await self.cluster.surroundings(snapshot.namespace, snapshot.name, wanted)
-        return replace(
-            snapshot,
-            status=status,
-            replica_sets=around.replica_sets,
-            stable_service=around.stable_service,
-            candidate_service=around.candidate_service,
-            route=around.route,
-            has_leftover_route=around.has_leftover_route,
-            comparer=around.comparer,
-        )
+        return _amid(replace(snapshot, status=status), around)
 
     def _test_jobs(self, key: Key, snapshot: Snapshot, around: Surroundings) -> Mapping[str, JobView]:
         deployment = snapshot.status.deployment
@@ -292,6 +278,18 @@ class Observer:
         self.forget(key)
         if self.writer:
             self.writer.let_go(key)
+
+
+def _amid(snapshot: Snapshot, around: Surroundings) -> Snapshot:
+    return replace(
+        snapshot,
+        replica_sets=around.replica_sets,
+        stable_service=around.stable_service,
+        candidate_service=around.candidate_service,
+        route=around.route,
+        has_leftover_route=around.has_leftover_route,
+        comparer=around.comparer,
+    )
 
 
 def _wanted(name: str, spec: ModelRolloutSpec, status: ModelRolloutStatus) -> Wanted:

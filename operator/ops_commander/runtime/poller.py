@@ -212,7 +212,7 @@ def _fits(read: Sequence[Gap], gap: Gap) -> bool:
 
 
 def _pieces(history: Mapping[str, Sequence[Reading]]) -> Iterator[dict[str, Sequence[Reading]]]:
-    """A long history in parts, each of which is counted in some hundredths of a second."""
+    """A long history in parts, each of which is counted in some milliseconds."""
     ticks = max(map(len, history.values()), default=0)
     for start in range(0, ticks, TICKS_AT_ONCE):
         yield {query: readings[start : start + TICKS_AT_ONCE] for query, readings in history.items()}

@@ -15,7 +15,7 @@ from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.conditions import ConditionType, merge_conditions
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
-from ops_commander.core.decide import Decision, adds_traffic, decide, is_followed, is_reverting, with_what_followed
+from ops_commander.core.decide import Decision, adds_traffic, decide, is_reverting, status_to_follow, with_what_followed
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.names import FINALIZER
 from ops_commander.core.snapshot import Snapshot
@@ -168,10 +168,11 @@ class Reconciler:
 
     async def _followed(self, snapshot: Snapshot, decision: Decision) -> Decision:
         """Of a revert that has arrived by now one commit says both: the API server has one less to write."""
-        if not is_followed(decision) or decision.status is None:
+        status = status_to_follow(decision)
+        if status is None:
             return decision
         try:
-            after = await self.observer.after_acts(snapshot, decision.status)
+            after = await self.observer.after_acts(snapshot, status)
         except ApiError as error:
             log.warning("not looked at again before the commit: %s", error)
             return decision
