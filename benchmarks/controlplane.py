@@ -26,6 +26,8 @@ _CONTROLLERS = (
     "garbage-collector-controller",
     "namespace-controller",
 )
+_ETCD_BYTES = 8 << 30
+"""Each write of a status is a copy of it until the next compaction: the usual 2 GiB may not last for 5,000 rollouts."""
 _FAST = ("--kube-api-qps=500", "--kube-api-burst=1000")
 _STAGES = ("node/fast/node-initialize", "node/heartbeat/node-heartbeat", "pod/fast/pod-ready", "pod/fast/pod-delete")
 _NODE = {
@@ -121,7 +123,7 @@ def running(folder: Path, found: Programs) -> Iterator[ControlPlane]:
         def start(name: str, command: list[str]) -> None:
             pids[name] = stack.enter_context(process(name, command, folder)).pid
 
-        start("etcd", parts._etcd(found.etcd, folder, url, peer_port))
+        start("etcd", [*parts._etcd(found.etcd, folder, url, peer_port), f"--quota-backend-bytes={_ETCD_BYTES}"])
         wait_until("etcd is healthy", lambda: parts._answers(f"{url}/health"), folder)
         start("kube-apiserver", apiserver)
         wait_until("kube-apiserver is ready", lambda: parts._answers(f"{server.url}/readyz", server), folder)
