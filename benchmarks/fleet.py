@@ -88,6 +88,7 @@ def rollout(key: Key, version: int, shape: Shape = STAYING, labels: Mapping[str,
             "traffic": {"gatewayAPI": {"parentRefs": [{"name": GATEWAY}], "hostnames": [f"{key[1]}.{key[0]}.example"]}},
             "steps": list(shape.steps),
             "policyRef": {"name": POLICY},
+            "progressDeadline": "2h",  # thousands that change at once wait for the API server
             **shape.spec,
         },
     }

@@ -75,5 +75,5 @@ class Reflector:
         delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(self._failures, 10)) * random.uniform(0.8, 1.2)
         self._failures += 1
         where = self._namespace or "all namespaces"
-        log.warning("%ss of %s not followed, again in %.1fs: %s", self.kind, where, delay, error)
+        log.warning("%s objects of %s not followed, again in %.1fs: %s", self.kind, where, delay, error)
         await asyncio.sleep(delay)

@@ -138,6 +138,11 @@ class ArmCounters:
             self._seen[pod] = at
         return tuple(self._gained(number, samples) for number, samples in enumerate(readings))
 
+    def beyond(self, number: int, samples: PodSamples) -> float:
+        """About how much plain counters have gained since the latest tick; what began again at 0 makes it less."""
+        now = sum(sample.value for series in samples.values() for sample in series)
+        return now - sum(sample.value for pod in samples for sample in self._last.get((number, pod), ()))
+
     def _take_over(self, pod: str, readings: Sequence[PodSamples]) -> None:
         for number, samples in enumerate(readings):
             if pod in samples:

@@ -105,6 +105,13 @@ class _Followed:
         else:
             self.error = None
 
+    def alarm(self, at: datetime, query: str, arms: Arms) -> float:
+        """Of a tick that this answer makes complete; else 0."""
+        answers = {**self.pending.get(at, {}), query: arms}
+        if query not in self.queries or not all(query in answers for query in self.queries):
+            return 0.0
+        return (self.ahead or self.trial).alarm([answers[query][0] for query in self.queries])
+
     def look_ahead(self) -> bool:
         """Count what waits by itself: that is enough to see a breach, and for nothing else. Whether there is more."""
         before = self.ahead.seen_at if self.ahead else None
@@ -138,6 +145,9 @@ class _Case:
     breached: bool = False
     looks_bad: bool = False
     """Whether what waits for the history before it seems to show a breach, were there nothing before it."""
+
+    def arms(self, reading: Reading) -> Arms:
+        return reading.of(self.question.candidate), reading.of(self.question.stable)
 
     def has_counted(self, at: datetime) -> bool:
         """Whether all objectives have a tick, and there are some."""
@@ -218,11 +228,22 @@ class EvidenceBook:
         recovered = self._errors.pop((server, query), None) is not None
         return [key for key in keys if self._hear(key, query, reading)], recovered
 
+    def worst_first(self, query: str, reading: Reading, keys: Collection[Key]) -> list[Key]:
+        """In which order an answer is handed on: what may have to be reverted does not wait for all the others."""
+        return sorted(keys, key=lambda key: self._alarm(key, query, reading), reverse=True)
+
+    def _alarm(self, key: Key, query: str, reading: Reading) -> float:
+        case = self._cases.get(key)
+        if case is None:
+            return 0.0
+        arms = case.arms(reading)
+        return max((followed.alarm(reading.at, query, arms) for followed in case.trials.values()), default=0.0)
+
     def _hear(self, key: Key, query: str, reading: Reading) -> bool:
         case = self._cases.get(key)
         if case is None:
             return False
-        arms = reading.of(case.question.candidate), reading.of(case.question.stable)
+        arms = case.arms(reading)
         breach = False
         for followed in case.trials.values():
             if query in followed.queries:

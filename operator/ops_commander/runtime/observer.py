@@ -132,7 +132,7 @@ class Observer:
             stale_after=self.stale_after,
         )
         snapshot = _amid(snapshot, around)
-        self._ask(key, snapshot)
+        self.ask(snapshot)
         snapshot = replace(
             snapshot,
             verified=self.verifications.of(key, snapshot),
@@ -161,9 +161,9 @@ class Observer:
         mine = {name: view for name, view in around.test_jobs.items() if name.startswith(f"{deployment.id}-")}
         return self.test_logs.with_logs(key, mine, folder, deployment.run_id)
 
-    def _ask(self, key: Key, snapshot: Snapshot) -> None:
-        """From the moment that a split is live its evidence is followed."""
-        source = self.sources.server_for(snapshot.namespace)
+    def ask(self, snapshot: Snapshot) -> None:
+        """From the moment that a split is live its evidence is followed, and once it is not that ends."""
+        key, source = (snapshot.namespace, snapshot.name), self.sources.server_for(snapshot.namespace)
         self.book.want(key, question_of(snapshot) if source else None, source.name if source else "")
 
     async def _baseline(self, snapshot: Snapshot) -> Baseline | None:

@@ -37,7 +37,9 @@ TICKS_AT_ONCE = 8
 
 LONG_ANSWER = 4000
 """Samples. A longer answer takes the interpreter for tenths of a second, in a thread beside all else: with its next
-tick it is asked for when the short ones have been counted,"""
+tick it is asked for when those have been counted"""
+MUCH_SHORTER = 3
+"""that are so many times shorter,"""
 SHORT_ONES_TAKE = 0.5
 """or after so many seconds."""
 
@@ -63,6 +65,8 @@ class Poller:
     """Rollouts whose gaps are being read, by the name of the read."""
     _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
     """Samples of each latest answer."""
+    _hearing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Answers are counted one after the other: what looks worst is known by all answers but the last."""
     _asked: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     """The latest tick that was asked for."""
 
@@ -88,17 +92,14 @@ class Poller:
         metrics.poll_age.set(max(((at - then).total_seconds() for then in self._answered_at.values()), default=0.0))
         metrics.rollouts_judged.set(self.book.counted_up_to(at - self.book.interval))
         self._sizes = {asked: size for asked, size in self._sizes.items() if asked in wanted}
-        short: dict[str, list[asyncio.Task[bool | None]]] = {}
-        for (server, query), keys in sorted(wanted.items(), key=lambda item: self._is_long(item[0])):
-            is_long = self._is_long((server, query))
-            before = tuple(short.get(server, ())) if is_long else ()
+        started: dict[str, list[tuple[int, asyncio.Task[bool | None]]]] = {}
+        for (server, query), keys in sorted(wanted.items(), key=lambda item: self._sizes.get(item[0], 0)):
+            size, of_server = self._sizes.get((server, query), 0), started.setdefault(server, [])
+            before = [task for other, task in of_server if size > max(LONG_ANSWER, MUCH_SHORTER * other)]
             task = self._start(("query", (server, query)), self._ask(server, query, at, keys, before))
-            if task is not None and not is_long:
-                short.setdefault(server, []).append(task)
+            if task is not None:
+                of_server.append((size, task))
         self._read_gaps(at)
-
-    def _is_long(self, asked: tuple[str, str]) -> bool:
-        return self._sizes.get(asked, 0) > LONG_ANSWER
 
     def _read_gaps(self, at: datetime) -> None:
         """Those that look bad come first, those that could not be read before come last and alone, and no server's keep
@@ -160,8 +161,13 @@ class Poller:
                 self.wake(key)
             return
         self._answered_at[(server, query)], self._sizes[(server, query)] = at, reading.size
-        for start in range(0, len(keys), HEARD_AT_ONCE):
-            concerned, recovered = self.book.answered(server, query, reading, keys[start : start + HEARD_AT_ONCE])
+        async with self._hearing:
+            await self._hear(server, query, reading, keys)
+
+    async def _hear(self, server: str, query: str, reading: Reading, keys: Collection[Key]) -> None:
+        in_turn = self.book.worst_first(query, reading, keys)
+        for start in range(0, len(in_turn), HEARD_AT_ONCE):
+            concerned, recovered = self.book.answered(server, query, reading, in_turn[start : start + HEARD_AT_ONCE])
             if recovered:
                 log.info("answered again", extra={"query": query, "server": server})
             for key in concerned:

@@ -360,6 +360,35 @@ def test_a_breach_waits_for_no_other_objective(changes: dict[str, object], woken
     assert heard(made, ORIGIN + 2, pod(500), pod(500)) == [False, woken]
 
 
+@pytest.mark.parametrize(
+    ("objective", "is_first"),
+    [
+        pytest.param(ERRORS, True, id="more events than usual"),
+        pytest.param(AGAINST, True, id="against stable"),
+        pytest.param(ERRORS.model_copy(update={"on_breach": OnBreach.HOLD}), False, id="that revert nothing"),
+        pytest.param(ERRORS.model_copy(update={"max": None, "min": 0.9}), False, id="that are good ones"),
+        pytest.param(SCORE.model_copy(update={"score": Score(sum="bad", count="all")}), False, id="that are a score"),
+    ],
+)
+def test_whose_candidate_had_more_bad_events_than_usual_is_heard_first(objective: Objective, is_first: bool) -> None:
+    made = book(objective, key=BANK)
+    made.want(SHOP, replace(question(objective), candidate=("shop", "other-2")))
+
+    def hear(number: int, bad: float) -> None:
+        for query, value in (("bad", bad), ("all", 100.0 * number)):
+            rows = {NEW: pod(10.0 * number), OLD: pod(100.0 * number), ("shop", "other-2"): pod(value)}
+            made.answered("", query, Reading(START + at(number), rows), [BANK, SHOP])
+
+    fill(made, ORIGIN, nothing)
+    for number in range(ORIGIN, 30):
+        hear(number, 1.0)
+    made.answered("", "bad", Reading(START + at(30), {NEW: pod(310.0), ("shop", "other-2"): pod(9.0)}), [BANK, SHOP])
+    last = Reading(START + at(30), {NEW: pod(300.0), ("shop", "other-2"): pod(3000.0)})
+
+    assert made.worst_first("bad", last, [BANK, SHOP]) == [BANK, SHOP], "nothing is complete with it"
+    assert made.worst_first("all", last, [BANK, SHOP]) == ([SHOP, BANK] if is_first else [BANK, SHOP])
+
+
 def test_whoever_does_not_want_a_query_any_more_is_not_woken() -> None:
     made = started(ERRORS)
     made.forget(SHOP)

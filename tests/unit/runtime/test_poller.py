@@ -21,9 +21,11 @@ from ops_commander.runtime.evidence import EvidenceBook
 from ops_commander.runtime.history import History
 from ops_commander.runtime.poller import (
     ASK_AFTER,
+    HEARD_AT_ONCE,
     LONG_ANSWER,
     MOST_GAPS_TOGETHER,
     MOST_READS_AT_ONCE,
+    MUCH_SHORTER,
     SHORT_ONES_TAKE,
     Poller,
 )
@@ -246,6 +248,33 @@ def test_a_long_answer_is_asked_for_after_the_short_ones_of_its_tick(short_takes
         assert asked["long", 0] == asked["others", 0] == SOON, "it is not known yet that it is long"
         assert asked["others", 1] == pytest.approx(due)
         assert [asked["long", 1], asked["long", 2]] == pytest.approx([due + later, due + 5 + later])
+
+    virtual.run(main())
+
+
+def test_answers_of_about_the_same_length_do_not_wait_for_each_other() -> None:
+    async def main() -> None:
+        one = LONG_ANSWER // 4  # of each of four pods
+        lengths = {"short": one, "double": 2 * one, "long": 2 * MUCH_SHORTER * one}
+        made = scene(Server(delays={"double": 0.2}, samples=lengths))
+        made.book.want(SHOP, question(SHOP, *map(rate, lengths)))
+        await made.run(6)
+        asked = {query: when for query, when, at in made.servers.named("").asked if number_of(at) == 1}
+        due = 5 + ASK_AFTER.total_seconds()
+        assert asked == pytest.approx({"short": due, "double": due, "long": due + 0.01})
+
+    virtual.run(main())
+
+
+def test_what_looks_worst_is_counted_first_and_all_are() -> None:
+    async def main() -> None:
+        made = scene(Server(bad_from=START + 20 * TICK))
+        keys = [("bank", f"a{number}") for number in range(4 * HEARD_AT_ONCE)]
+        for key in (*keys, SHOP):
+            made.book.want(key, question(key, errors()))
+        await made.run(106)
+        assert next(key for key, when in made.woken if when > 105) == SHOP
+        assert made.poller.book.counted_up_to(START + 21 * TICK) == len(keys) + 1
 
     virtual.run(main())
 

@@ -65,6 +65,8 @@ class Sight:
     anew: list[Key] = field(default_factory=list)
     after: Snapshot | None = None
     """What is seen once the acts of the revert are done; None where that cannot be read."""
+    asked: list[ModelRolloutStatus] = field(default_factory=list)
+    """Whose evidence is followed from then on."""
 
     async def snapshot(self, seen: dict[str, Any], *, anew: bool) -> Snapshot:
         metadata = seen["metadata"]
@@ -76,6 +78,9 @@ class Sight:
         if self.after is None:
             raise ApiError(503, "cannot be read now")
         return replace(snapshot, status=status, route=self.after.route, candidate_service=self.after.candidate_service)
+
+    def ask(self, snapshot: Snapshot) -> None:
+        self.asked.append(snapshot.status)
 
 
 class Silent:
@@ -178,6 +183,19 @@ def test_what_the_router_has_taken_before_the_commit_is_in_it(is_readable: bool)
     written = virtual.run(main()).writes.statuses[key]
     assert is_reverting(written) and written.rollback is not None
     assert (written.rollback.traffic_reverted_at is not None) is is_readable, "and the commit does not depend on it"
+
+
+def test_evidence_is_asked_for_as_soon_as_a_split_is_committed_and_not_when_its_turn_comes_again() -> None:
+    key = ("shop", "ranker")
+
+    async def main() -> Scene:
+        made = scene([key], turns=1)
+        made.queue.add(key, urgent=True)
+        await made.run(0.08)
+        return made
+
+    made = virtual.run(main())
+    assert made.sight.asked[-1:] == [made.writes.statuses[key]]
 
 
 def test_a_revert_under_way_goes_before_others_that_wait() -> None:
