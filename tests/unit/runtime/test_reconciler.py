@@ -24,6 +24,7 @@ from tests.unit import virtual
 from tests.unit.core.test_stories import is_running
 from tests.unit.world import World, canary, full, rollout
 
+RANKER = ("shop", "ranker")
 ROUTE_TAKES, STATUS_TAKES = 0.01, 0.05
 
 
@@ -153,53 +154,41 @@ def test_where_many_break_all_traffic_is_off_before_the_books_are_kept() -> None
     assert max(off.values()) < books[4], "no more books than there are turns come in between"
 
 
-def test_one_alone_is_committed_right_after_its_route() -> None:
-    key = ("shop", "ranker")
+def after_one_revert(*, is_readable: bool = True) -> Scene:
+    """Of RANKER alone, until its first commit."""
 
     async def main() -> Scene:
-        made = scene([key], turns=4)
-        made.queue.add(key, urgent=True)
+        made = scene([RANKER], turns=4)
+        if not is_readable:
+            made.sight.after = None
+        made.queue.add(RANKER, urgent=True)
         await made.run(0.08)
         return made
 
-    made = virtual.run(main())
-    assert made.writes.log[0][0] != "status" and ("status", key) in made.writes.log
-    assert is_reverting(made.writes.statuses[key])
+    return virtual.run(main())
+
+
+def test_one_alone_is_committed_right_after_its_route() -> None:
+    made = after_one_revert()
+    assert made.writes.log[0][0] != "status" and ("status", RANKER) in made.writes.log
+    assert is_reverting(made.writes.statuses[RANKER])
     assert not made.sight.anew and not made.writes.reads, "a revert rests on what is known: no read delays it"
 
 
 @pytest.mark.parametrize("is_readable", [True, False])
 def test_what_the_router_has_taken_before_the_commit_is_in_it(is_readable: bool) -> None:
-    key = ("shop", "ranker")
-
-    async def main() -> Scene:
-        made = scene([key], turns=4)
-        if not is_readable:
-            made.sight.after = None
-        made.queue.add(key, urgent=True)
-        await made.run(0.08)
-        return made
-
-    written = virtual.run(main()).writes.statuses[key]
+    written = after_one_revert(is_readable=is_readable).writes.statuses[RANKER]
     assert is_reverting(written) and written.rollback is not None
     assert (written.rollback.traffic_reverted_at is not None) is is_readable, "and the commit does not depend on it"
 
 
 def test_evidence_is_asked_for_as_soon_as_a_split_is_committed_and_not_when_its_turn_comes_again() -> None:
-    key = ("shop", "ranker")
-
-    async def main() -> Scene:
-        made = scene([key], turns=1)
-        made.queue.add(key, urgent=True)
-        await made.run(0.08)
-        return made
-
-    made = virtual.run(main())
-    assert made.sight.asked[-1:] == [made.writes.statuses[key]]
+    made = after_one_revert()
+    assert made.sight.asked == [made.writes.statuses[RANKER]]
 
 
 def test_a_revert_under_way_goes_before_others_that_wait() -> None:
-    key, other = ("shop", "ranker"), ("shop", "other")
+    key, other = RANKER, ("shop", "other")
 
     async def main() -> None:
         made = scene([key, other], turns=1)
@@ -214,15 +203,13 @@ def test_a_revert_under_way_goes_before_others_that_wait() -> None:
 
 
 def test_after_a_refused_write_everything_is_read_anew() -> None:
-    key = ("shop", "ranker")
-
     async def main() -> Scene:
-        made = scene([key], turns=4)
-        made.writes.refuse.add(key)
-        made.queue.add(key, urgent=True)
+        made = scene([RANKER], turns=4)
+        made.writes.refuse.add(RANKER)
+        made.queue.add(RANKER, urgent=True)
         await made.run(0.3)
         return made
 
     made = virtual.run(main())
-    assert made.sight.anew[:1] == [key] and made.writes.reads[:1] == [key]
-    assert is_reverting(made.writes.statuses[key])
+    assert made.sight.anew[:1] == [RANKER] and made.writes.reads[:1] == [RANKER]
+    assert is_reverting(made.writes.statuses[RANKER])
