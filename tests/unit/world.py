@@ -226,6 +226,8 @@ class World:
         self.urgent_first = True
         self.books_wait = 0.0
         """Seconds between the acts of a revert and its commit."""
+        self.busy_until = START
+        """Till then the operator has no turn for this rollout; Prometheus is asked all the same."""
         self.suspicious = False
         """Whether each decision is made twice."""
         self.watches: list[Callable[[World, Decision], None]] = []
@@ -525,6 +527,9 @@ class World:
         self._due = None
         if not self.exists or not self.running:
             return
+        if self.now < self.busy_until:
+            self._due = self.busy_until
+            return
         self._immediate += 1
         snapshot = self.snapshot()
         decision = decide(snapshot, self.now)
@@ -580,6 +585,7 @@ class World:
             self.writes += 1
             if isinstance(write, ModelRolloutStatus):
                 self._commit(snapshot.resource_version, write)
+                self.book.want((self.namespace, self.name), question_of(replace(snapshot, status=write)))
             else:
                 self._carry_out(snapshot.resource_version, write)
             self._pass_until(self.now + timedelta(milliseconds=round(self.write_takes * 1000)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, StepState
 from ops_commander.core import consensus, evidence_kept, names, story
@@ -15,6 +15,8 @@ from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.rules import RULES
 from ops_commander.core.situation import PROMOTING, Situation
 from ops_commander.core.snapshot import Snapshot
+
+PRESSING = timedelta(seconds=10)
 
 _GIVES_TRAFFIC = PROMOTING | {StepState.LAUNCHING}
 
@@ -93,6 +95,14 @@ def status_to_follow(decision: Decision) -> ModelRolloutStatus | None:
     """That of a revert, if urgent acts go before its commit: what they lead to may be written with it."""
     status = decision.status
     return status if decision.urgent and status is not None and is_reverting(status) else None
+
+
+def is_pressing(status: ModelRolloutStatus, now: datetime) -> bool:
+    """Whether the next look goes before others: a revert under way, or a split ordered lately, of which there is no
+    evidence before it was seen to be live. A router that does not come takes nobody's turn for long."""
+    step = status.step
+    is_new = step is not None and step.state is StepState.SHIFTING and now < step.state_since + PRESSING
+    return is_new or is_reverting(status)
 
 
 def is_reverting(status: ModelRolloutStatus) -> bool:

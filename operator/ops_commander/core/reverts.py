@@ -172,9 +172,7 @@ def progress_deadline_exceeded(situation: Situation) -> Change | None:
     step = situation.step
     if situation.deployment is None or step is None:
         return None
-    if step.state is StepState.PREPARING and step.capacity_at is not None:
-        return None
-    if step.state not in (StepState.CLEARING, StepState.PREPARING, StepState.SHIFTING):
+    if step.state not in (StepState.CLEARING, StepState.PREPARING, StepState.SHIFTING) or _has_come(situation):
         return None
     deadline = situation.snapshot.spec.progress_deadline
     if situation.now < step.state_since + deadline:
@@ -187,9 +185,23 @@ def progress_deadline_exceeded(situation: Situation) -> Change | None:
     return begin_rollback(situation, "progress_deadline_exceeded", "ProgressDeadlineExceeded", message)
 
 
+def _has_come(situation: Situation) -> bool:
+    """Whether what the state waits for is there: an operator that looks late must not take that for its absence."""
+    step, revision = situation.step, situation.snapshot.status.candidate_revision
+    if step is None or revision is None:
+        return False
+    if step.state is StepState.PREPARING:
+        needed = situation.needed_replicas(step.index)
+        return step.capacity_at is not None or situation.is_ready_behind("candidate", revision, needed)
+    return situation.is_settled if step.state is StepState.CLEARING else situation.is_confirmed
+
+
 def blind(situation: Situation) -> Change | None:
-    """Without fresh evidence a candidate gets no live traffic; the deadline keeps running."""
+    """Without fresh evidence a candidate gets no live traffic; the deadline keeps running. Evidence of a split is not
+    asked for before the operator has seen that it is live."""
     if situation.state not in _SEEING or not situation.live_weight:
+        return None
+    if situation.state is StepState.SHIFTING and situation.is_confirmed:
         return None
     policy = situation.snapshot.policy
     hold_after = policy.hold_after if policy else timedelta(seconds=60)

@@ -15,7 +15,7 @@ from ops_commander.adapters.cluster import Cluster
 from ops_commander.adapters.kubernetes import ApiError, Conflict
 from ops_commander.api.conditions import ConditionType, merge_conditions
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Phase
-from ops_commander.core.decide import Decision, adds_traffic, decide, is_reverting, status_to_follow, with_what_followed
+from ops_commander.core.decide import Decision, adds_traffic, decide, is_pressing, status_to_follow, with_what_followed
 from ops_commander.core.desired import Action, Apply, Delete, NoteVote, Scale, SetFinalizers, SetOwner, SteerRoute
 from ops_commander.core.names import FINALIZER
 from ops_commander.core.snapshot import Snapshot
@@ -101,7 +101,7 @@ class Reconciler:
         logs.about(namespace=key[0], rollout=key[1], deployment_id=deployment.id if deployment else "")
         # 3. act and 4. report
         decision = await self._act(key, snapshot, decision)
-        self.queue.prefer(key, wanted=is_reverting(decision.status or snapshot.status))
+        self.queue.prefer(key, wanted=is_pressing(decision.status or snapshot.status, self.clock()))
         # 5. requeue
         if decision.requeue_at is not None:
             self.queue.add_after(key, (decision.requeue_at - self.clock()).total_seconds())

@@ -13,6 +13,7 @@ import pytest
 from ops_commander.api.conditions import ConditionType
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Outcome, Phase, StepState, Verdict
 from ops_commander.core import names
+from ops_commander.core.decide import PRESSING, is_pressing
 from ops_commander.core.snapshot import Check
 from ops_commander.core.story import worth_writing
 from tests.unit.world import POLICY, Health, World, canary, full, rollout, shadow
@@ -585,6 +586,29 @@ def test_an_operator_that_restarts_does_not_take_its_own_absence_for_an_outage()
     ended(world, Outcome.COMPLETED)
 
 
+@pytest.mark.parametrize("late_in", [StepState.CLEARING, StepState.PREPARING, StepState.SHIFTING])
+def test_an_operator_that_looks_late_takes_nothing_for_missing_that_has_come_meanwhile(late_in: StepState) -> None:
+    """Thousands of rollouts that change at once wait minutes for their turn: longer than patience and deadline are."""
+    world = rollout().steps(canary(5, least="30s", most="300s"), full()).trying()
+    world.run_until(lambda: world.state is late_in)
+    began, world.busy_until = world.now, world.now + timedelta(seconds=200)
+
+    world.run_until(lambda: world.step is not None and world.step.name == "full")
+
+    assert not {"Held", "RollbackStarted"} & set(world.reasons(began))
+    assert world.now > world.busy_until + timedelta(seconds=30), "what was not judged until then does not count"
+    assert ended(world, Outcome.COMPLETED).failed() == 0
+
+
+def test_from_its_commit_on_a_split_is_judged_however_late_the_next_look_is() -> None:
+    world = rollout().steps(canary(5, least="30s", most="300s"), full()).at("canary 5%")
+    began, world.busy_until = world.now, world.now + timedelta(seconds=200)
+
+    world.run_until(lambda: world.step is not None and world.step.name == "full", 203)
+
+    assert "Held" not in world.reasons(began)
+
+
 def test_a_deadline_can_wait_for_a_person() -> None:
     world = rollout().policy(onDeadline="Pause").at("shadow").run(5)
     world.metrics_up = False
@@ -850,6 +874,21 @@ def test_a_router_that_never_takes_the_split_reverts_at_the_progress_deadline() 
 
     assert_reverted(ended(world), "ProgressDeadlineExceeded")
     assert world.answered("2") == 0
+
+
+def test_a_split_that_was_ordered_lately_is_looked_at_before_others_and_one_that_never_comes_not_for_long() -> None:
+    world = rollout().at("canary 5%", StepState.PREPARING)
+    world.set_gateway(up=False)
+    assert not is_pressing(world.status, world.now)
+
+    world.run_until(lambda: world.state is StepState.SHIFTING)
+    assert is_pressing(world.status, world.now)
+
+    world.run(PRESSING.total_seconds() + 1)
+    assert world.state is StepState.SHIFTING and not is_pressing(world.status, world.now)
+
+    world.run_until(lambda: world.state is StepState.REVERTING)
+    assert is_pressing(world.status, world.now)
 
 
 def test_a_first_version_is_not_live_before_the_gateway_accepts_its_route() -> None:
