@@ -54,9 +54,9 @@ integration: binaries ## tests with a real kube-apiserver, a real Prometheus and
 e2e: setup ## tests in the kind cluster; KEEP=1 keeps the cluster
 	@$(PYTHON) -m hack.stages --e2e $(if $(KEEP),--keep)
 
-bench: setup ## speed and cost of the operator; SIZES="1 10 100 200", ONLY="steady all", PER_NAMESPACE, PROFILE=folder
+bench: setup ## speed and cost of the operator; SIZES="1 10 100 200", ONLY="steady all", PER_NAMESPACE, LIMIT, PROFILE=folder
 	@$(PYTHON) -m benchmarks $(if $(SIZES),--sizes "$(SIZES)") $(if $(ONLY),--only "$(ONLY)") \
-		$(if $(PER_NAMESPACE),--per-namespace $(PER_NAMESPACE)) $(if $(PROFILE),--profile "$(PROFILE)")
+		$(if $(PER_NAMESPACE),--per-namespace $(PER_NAMESPACE)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(PROFILE),--profile "$(PROFILE)")
 
 bench-churn: setup ## memory while 1,000 rollouts come and go; POPULATION, TOTAL, MINUTES, SPEED
 	@$(PYTHON) -m benchmarks.churn $(if $(POPULATION),--population $(POPULATION)) $(if $(TOTAL),--total $(TOTAL)) \
