@@ -267,9 +267,8 @@ def matrix(rows: Sequence[Row], start: datetime, step: timedelta, count: int, na
     shared = _Shared()
     first, pace = start.timestamp(), step.total_seconds()
     known = [(series, row) for row in rows if (series := _series(row["metric"], names, shared))]
-    for series, row in sorted(
-        known, key=lambda item: place_among(item[0].name, item[0].edge)
-    ):  # once, and not for each tick
+    known.sort(key=lambda item: place_among(item[0].name, item[0].edge))  # once, and not for each tick
+    for series, row in known:
         ticks = pods.get(series.place) or pods.setdefault(series.place, [[] for _ in range(count)])
         for moment, sample in _samples(series, row):
             ticks[round((moment - first) / pace)].append(sample)

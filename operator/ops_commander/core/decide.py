@@ -17,6 +17,7 @@ from ops_commander.core.situation import PROMOTING, Situation
 from ops_commander.core.snapshot import Snapshot
 
 PRESSING = timedelta(seconds=10)
+"""For so long a split that was ordered goes before others."""
 
 _GIVES_TRAFFIC = PROMOTING | {StepState.LAUNCHING}
 
