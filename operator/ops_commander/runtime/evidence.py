@@ -79,15 +79,14 @@ class _Followed:
     def drain(self, interval: timedelta) -> bool:
         """Hand on what follows without a gap; whether anything did."""
         moved = False
-        while self._is_complete(due := self.next_tick(interval)):
+        while self._is_complete(self.pending.get(due := self.next_tick(interval), {})):
             self.hand_on(due, self.pending.pop(due))
             moved = True
         if self.ahead is not None and self.at is not None and self.ahead.seen_at is not None:
             self.ahead = None if self.at >= self.ahead.seen_at else self.ahead
         return moved
 
-    def _is_complete(self, at: datetime) -> bool:
-        answers = self.pending.get(at, {})
+    def _is_complete(self, answers: Mapping[str, Arms]) -> bool:
         return bool(answers) and all(query in answers for query in self.queries)
 
     def hand_on(self, at: datetime, answers: Mapping[str, Arms]) -> None:
@@ -108,7 +107,7 @@ class _Followed:
     def alarm(self, at: datetime, query: str, arms: Arms) -> float:
         """Of a tick that this answer makes complete; else 0."""
         answers = {**self.pending.get(at, {}), query: arms}
-        if query not in self.queries or not all(query in answers for query in self.queries):
+        if query not in self.queries or not self._is_complete(answers):
             return 0.0
         return (self.ahead or self.trial).alarm([answers[query][0] for query in self.queries])
 
@@ -116,7 +115,7 @@ class _Followed:
         """Count what waits by itself: that is enough to see a breach, and for nothing else. Whether there is more."""
         before = self.ahead.seen_at if self.ahead else None
         for at in sorted(at for at in self.pending if before is None or at > before):
-            if not self._is_complete(at):
+            if not self._is_complete(self.pending[at]):
                 continue
             if self.ahead is None:
                 self.ahead = Trial(self.trial.objective, max(at, self.trial.origin), self.trial.baseline)
@@ -130,7 +129,7 @@ class _Followed:
 
     def missing_until(self, interval: timedelta) -> datetime | None:
         """The last tick before the latest one that waits completely, if what follows next is missing; else None."""
-        complete = [at for at in self.pending if self._is_complete(at)]
+        complete = [at for at, answers in self.pending.items() if self._is_complete(answers)]
         if not complete or min(complete) <= self.next_tick(interval):
             return None
         return max(complete) - interval
