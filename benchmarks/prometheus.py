@@ -16,7 +16,7 @@ import sys
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ MODES = ("errors", "slow", "nan", "empty", *_OF_EVERY_ANSWER)
 """Faults. `unavailable` (503) and `stall` concern every answer: one query is asked for all rollouts together."""
 
 NO_FAULT = Fault("none", 0.0)
-_SCOPE = re.compile(r'namespace="([^"]*)",\s*pod=~"([^"]*)"')
+_NAMESPACES = re.compile(r'namespace=~?"([^"]*)"')
+_PODS = re.compile(r'pod=~"([^"]*)"')
 _PLAIN = re.compile(r"(?:\(\?:)?([a-z0-9.\\|-]*?)\)?-\[a-z0-9\]\+")
 """Names of ReplicaSets, one or several, and the last part of a pod's name."""
 
@@ -148,25 +149,24 @@ class Endpoint:
         moment = f"{at:.3f}".encode()
         refused = await self._everywhere()
         served = clock.now().timestamp()
-        parts = self._instant(kind, at, moment, int(str(form.get("limit", 0))) or sys.maxsize)
+        pods = self.asked(str(form["query"]))
+        parts = self._instant(pods, kind, at, moment, int(str(form.get("limit", 0))) or sys.maxsize)
         answer = refused or await _answer(request, b"vector", parts)
         self.counts[kind] += 1
         seconds = time.process_time() - began
         self.answers.append({"kind": kind, "at": at, "served": served, "pods": len(parts), "seconds": seconds})
         return answer
 
-    def _instant(self, kind: str, at: float, moment: bytes, limit: int) -> list[bytes]:
+    def _instant(self, pods: Iterable[Pod], kind: str, at: float, moment: bytes, limit: int) -> list[bytes]:
         """One part a pod, until there are as many rows as were asked for."""
         parts, rows = [], 0
-        for owner, pods in self.pods.items():
-            fault = self.faults.get(owner)
-            for pod in pods.values():
-                part = pod.instant(kind, at, moment, fault)
-                if part:
-                    parts.append(part)
-                    rows += len(pod.rows[kind])
-                if rows >= limit:
-                    return parts
+        for pod in pods:
+            part = pod.instant(kind, at, moment, self.faults.get(pod.owner))
+            if part:
+                parts.append(part)
+                rows += len(pod.rows[kind])
+            if rows >= limit:
+                break
         return parts
 
     async def range(self, request: web.Request) -> web.StreamResponse:
@@ -181,20 +181,22 @@ class Endpoint:
         return refused or await _answer(request, b"matrix", [row.encode() for row in rows])
 
     def asked(self, query: str) -> Iterable[Pod]:
-        """Those that the query's scope names; all without one."""
-        scope = _SCOPE.search(query)
-        if not scope:
-            return (pod for pods in self.pods.values() for pod in pods.values())
-        pattern = scope[2].replace("\\\\", "\\")
+        """Those in the namespaces and of the ReplicaSets that the query names; all where it names none."""
+        namespaces, named = _NAMESPACES.search(query), _PODS.search(query)
+        places = namespaces[1].replace("\\", "").split("|") if namespaces else None
+        if named is None or places is None:
+            there = (pods for owner, pods in self.pods.items() if places is None or owner[0] in places)
+            return (pod for pods in there for pod in pods.values())
+        pattern = named[1].replace("\\\\", "\\")
         plain = _PLAIN.fullmatch(pattern)
         if plain:
-            names_ = plain[1].replace("\\", "").split("|")
-            return (pod for name in names_ for pod in self.pods.get((scope[1], name), {}).values())
-        return self._matching(scope[1], re.compile(pattern))
+            owners = [(place, name) for place in places for name in plain[1].replace("\\", "").split("|")]
+            return (pod for owner in owners for pod in self.pods.get(owner, {}).values())
+        return self._matching(places, re.compile(pattern))
 
-    def _matching(self, namespace: str, pattern: re.Pattern[str]) -> Iterator[Pod]:
+    def _matching(self, namespaces: Collection[str], pattern: re.Pattern[str]) -> Iterator[Pod]:
         for owner, pods in self.pods.items():
-            if owner[0] == namespace:
+            if owner[0] in namespaces:
                 yield from (pod for name, pod in pods.items() if pattern.fullmatch(name))
 
     async def _everywhere(self) -> web.Response | None:

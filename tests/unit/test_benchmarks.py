@@ -101,6 +101,17 @@ def test_scoped_query_gives_the_pods_of_its_replica_sets(owners: list[str]) -> N
         assert list(endpoint.asked(scoped.replace("-abc", "-abd"))) == []
 
 
+def test_query_of_several_namespaces_gives_the_pods_there() -> None:
+    endpoint = endpoint_with_a_pod()
+    mine = endpoint.pods[OWNER]["model-0001-abc-xyz12"]
+    for query in QUERIES:
+        for namespaces, found in (([OWNER[0]], [mine]), ([OWNER[0], "other"], [mine]), (["other"], [])):
+            assert list(endpoint.asked(promql.scoped(query, namespace=namespaces))) == found
+            named = promql.scoped(query, namespace=namespaces, pod_prefix=[OWNER[1], "model-0002-xyz"])
+            assert list(endpoint.asked(named)) == found
+        assert list(endpoint.asked(promql.unscoped(query))) == [mine]
+
+
 def test_calls_are_counted_by_verb_and_resource(tmp_path: Path) -> None:
     def line(verb: str, resource: str, second: int, subresource: str = "") -> str:
         reference = {"resource": resource, "subresource": subresource, "namespace": "bench-0", "name": "a"}

@@ -68,10 +68,16 @@ def unscoped(query: str) -> str:
     return text_of(parse(query), lambda selector: _without(selector, *PLACEHOLDERS))
 
 
-def scoped(query: str, *, namespace: str, pod_prefix: str | Sequence[str], labels: PodLabels = DEFAULT_LABELS) -> str:
-    """The query for pods of one namespace whose names are the prefix, or one of several, a dash and one more part."""
-    prefixes = [pod_prefix] if isinstance(pod_prefix, str) else sorted(set(pod_prefix))
-    named = _escaped(prefixes[0]) if len(prefixes) == 1 else f"(?:{'|'.join(map(_escaped, prefixes))})"
+def scoped(
+    query: str,
+    *,
+    namespace: str | Sequence[str],
+    pod_prefix: str | Sequence[str] = (),
+    labels: PodLabels = DEFAULT_LABELS,
+) -> str:
+    """The query for pods of one namespace, or of several, whose names are the prefix, or one of several, a dash and one
+    more part. Without a prefix for all pods there."""
+    place, prefixes = _in_one_of(labels.namespace, _sorted(namespace)), _sorted(pod_prefix)
     root = parse(query)
     has_places = bool(_placeholders(root) & set(_OF_PODS))
 
@@ -79,9 +85,10 @@ def scoped(query: str, *, namespace: str, pod_prefix: str | Sequence[str], label
         there = [name for name in _OF_PODS if name in matchers_of(each)] if has_places else ["$scope"]
         if not there:
             return []
+        if not prefixes:
+            return [place]
         part = "-compare-[a-z0-9]+" if there == ["$comparer"] else "-[a-z0-9]+"
-        pods = f"{label_text(labels.pod)}=~{quoted(named + part)}"
-        return [matcher(labels.namespace, namespace), pods]
+        return [place, f"{label_text(labels.pod)}=~{quoted(_one_of(prefixes) + part)}"]
 
     return text_of(root, lambda each: [*_without(each, *PLACEHOLDERS), *scope(each)])
 
@@ -96,6 +103,20 @@ def with_matchers(query: str, labels: Mapping[str, str]) -> str:
         raise QueryProblem(f"{short(query)!r} has $scope and no $labels: where do {', '.join(labels)} belong?")
     chosen = _chosen(root, "$labels")
     return text_of(root, lambda each: [*_without(each, "$labels"), *(more if chosen(each) else ())])
+
+
+def _sorted(texts: str | Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else sorted(set(texts))
+
+
+def _in_one_of(label: str, values: Sequence[str]) -> str:
+    if len(values) == 1:
+        return matcher(label, values[0])
+    return f"{label_text(label)}=~{quoted('|'.join(map(_escaped, values)))}"
+
+
+def _one_of(prefixes: Sequence[str]) -> str:
+    return _escaped(prefixes[0]) if len(prefixes) == 1 else f"(?:{'|'.join(map(_escaped, prefixes))})"
 
 
 def _escaped(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from ops_commander.api.policy import Objective
 from ops_commander.api.v1alpha1 import BaselineStatus
@@ -44,7 +45,7 @@ class Question:
         mine = (self.deployment_id, self.since, self.candidate, self.stable, self.warm_up)
         return mine == (other.deployment_id, other.since, other.candidate, other.stable, other.warm_up)
 
-    @property
+    @cached_property
     def queries(self) -> frozenset[str]:
         return frozenset(query for objective in self.objectives for query in objective.queries)
 

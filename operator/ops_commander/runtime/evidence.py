@@ -6,7 +6,7 @@ without an answer) is read as history and put in its place, so that no tick coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,7 +14,7 @@ from ops_commander.api.policy import Objective
 from ops_commander.core import measures
 from ops_commander.core.breach import proved_ahead
 from ops_commander.core.question import Question
-from ops_commander.core.samples import PodSamples, Reading
+from ops_commander.core.samples import Owner, PodSamples, Reading
 from ops_commander.core.snapshot import Ahead, Evidence
 from ops_commander.core.trial import Trial
 from ops_commander.runtime.workqueue import Key
@@ -207,6 +207,11 @@ class EvidenceBook:
         """Name of the server that is asked for a rollout."""
         return self._sources.get(key, "")
 
+    def owners(self, keys: Iterable[Key]) -> set[Owner]:
+        """Whose rows they need, as far as they are judged."""
+        questions = [self._cases[key].question for key in keys if key in self._cases]
+        return {owner for question in questions for owner in (question.candidate, question.stable)}
+
     def queries(self) -> dict[str, dict[str, list[Key]]]:
         """By server: each wanted query once, with the rollouts that want it."""
         wanted: dict[str, dict[str, list[Key]]] = {}
@@ -274,17 +279,27 @@ class EvidenceBook:
 
     def gaps(self, asked: datetime) -> Iterator[Gap]:
         """What has to be read as history, up to the tick that was asked for last."""
-        for key, case in self._cases.items():
-            starts, ends = [], []
-            for followed in case.trials.values():
-                end = asked if followed.at is None else followed.missing_until(self.interval)
-                if end is not None and followed.next_tick(self.interval) <= end:
-                    starts.append(followed.next_tick(self.interval))
-                    ends.append(end)
-            if starts:
-                start = min(starts)
-                end = min(max(ends), start + (MOST_GAP_TICKS - 1) * self.interval)
-                yield Gap(key, case.question, start, end, self.interval)
+        return (gap for key in self._cases if (gap := self.gap(key, asked)) is not None)
+
+    def gap(self, key: Key, asked: datetime) -> Gap | None:
+        """The same of one rollout."""
+        case = self._cases.get(key)
+        starts, ends = [], []
+        for followed in case.trials.values() if case else ():
+            end = asked if followed.at is None else followed.missing_until(self.interval)
+            if end is not None and followed.next_tick(self.interval) <= end:
+                starts.append(followed.next_tick(self.interval))
+                ends.append(end)
+        if case is None or not starts:
+            return None
+        start = min(starts)
+        end = min(max(ends), start + (MOST_GAP_TICKS - 1) * self.interval)
+        return Gap(key, case.question, start, end, self.interval)
+
+    def wants(self, gap: Gap) -> bool:
+        """Whether that is still what its rollout asks."""
+        case = self._cases.get(gap.key)
+        return case is not None and case.question.is_about_the_split_of(gap.question)
 
     def not_filled(self, gap: Gap, error: str) -> bool:
         """History could not be read; whether that is news."""
@@ -305,7 +320,7 @@ class EvidenceBook:
         """Put history, or a piece of it, in its place. False where the question has changed: it is not wanted now."""
         self._unread.pop(gap.key, None)
         case = self._cases.get(gap.key)
-        if case is None or not case.question.is_about_the_split_of(gap.question):
+        if case is None or not self.wants(gap):
             return False
         case.looks_bad = False
         for followed in case.trials.values():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Protocol
 
 from ops_commander.api.policy import Objective
@@ -19,6 +18,10 @@ PARALLEL_READS = 4
 """Fewer than a server's connections: history never holds up the present tick."""
 
 MOST_BASELINE_TICKS = 720
+
+MOST_NAMED = 200
+"""ReplicaSets, two of each rollout, that a tick's query names."""
+MOST_NAMESPACES = 100
 
 
 class MetricSource(Protocol):
@@ -82,7 +85,14 @@ def _merged(readings: Sequence[Reading]) -> Reading:
     return Reading(readings[0].at, {owner: pods for reading in readings for owner, pods in reading.rows.items()})
 
 
-@lru_cache(maxsize=4096)
-def for_all(query: str) -> str:
-    """The query as it is asked for all rollouts together."""
-    return promql.unscoped(query)
+def live_query(query: str, owners: Collection[Owner], labels: promql.PodLabels) -> str:
+    """The query as it is asked for all that want it together.
+
+    An answer leaves out what is not asked for: few are named, of many only the namespaces. A server tries a regular
+    expression on the name of each pod that it knows, namespaces it looks up.
+    """
+    namespaces = sorted({namespace for namespace, _ in owners})
+    if len(namespaces) > MOST_NAMESPACES:
+        return promql.unscoped(query)
+    named = [name for _, name in owners] if len(owners) <= MOST_NAMED else []
+    return promql.scoped(query, namespace=namespaces, pod_prefix=named, labels=labels)

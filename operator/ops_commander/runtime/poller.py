@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 from ops_commander.adapters.prometheus import QueryError
 from ops_commander.core.samples import Reading, tick_at_or_before
 from ops_commander.runtime import metrics
 from ops_commander.runtime.evidence import EvidenceBook, Gap
-from ops_commander.runtime.history import History, MetricSource, for_all
+from ops_commander.runtime.history import History, MetricSource, live_query
 from ops_commander.runtime.workqueue import Key
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ MOST_READS_AT_ONCE = 2
 MOST_GAPS_TOGETHER = 16
 MOST_TICKS_TOGETHER = 2000
 """Ticks of all gaps that are read together: an answer stays a few megabytes."""
+MOST_CONSIDERED = 4 * MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER
+"""Gaps of a server among which those are looked for that can be read together."""
 
 HEARD_AT_ONCE = 5
 """Rollouts of one answer that are counted before reverts of others get their turn."""
@@ -63,6 +66,8 @@ class Poller:
     _answered_at: dict[tuple[str, str], datetime] = field(default_factory=dict)
     _filling: dict[tuple[str, tuple[str, str]], list[Key]] = field(default_factory=dict)
     """Rollouts whose gaps are being read, by the name of the read."""
+    _behind: dict[Key, Gap] = field(default_factory=dict)
+    """What was missing at the latest tick, and after the reads since then."""
     _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
     """Samples of each latest answer."""
     _hearing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -102,19 +107,34 @@ class Poller:
         self._read_gaps(at)
 
     def _read_gaps(self, at: datetime) -> None:
+        self._asked = at
+        self._behind = {gap.key: gap for gap in self.book.gaps(at)}
+        self._read_more()
+
+    def _read_more(self) -> None:
         """Those that look bad come first, those that could not be read before come last and alone, and no server's keep
         those of another from being read."""
-        self._asked = at
         busy = Counter(self.book.source(keys[0]) for keys in self._filling.values())
         being_filled = {key for keys in self._filling.values() for key in keys}
-        waiting = [gap for gap in self.book.gaps(at) if gap.key not in being_filled]
-        for gaps in _together(sorted(waiting, key=self._turn), self._is_alike):
-            server = self.book.source(gaps[0].key)
-            if busy[server] < MOST_READS_AT_ONCE:
-                busy[server] += 1
+        first: dict[str, list[Gap]] = {}
+        for gap in sorted((gap for key, gap in self._behind.items() if key not in being_filled), key=self._turn):
+            of_server = first.setdefault(self.book.source(gap.key), [])
+            if len(of_server) < MOST_CONSIDERED and self.book.wants(gap):
+                of_server.append(gap)
+        for server, waiting in first.items():
+            for gaps in islice(_together(waiting, self._is_alike), max(0, MOST_READS_AT_ONCE - busy[server])):
                 name = ("gap", gaps[0].key)
                 self._filling[name] = [gap.key for gap in gaps]
                 self._start(name, self._fill(gaps))
+
+    def _look_again(self, keys: Iterable[Key]) -> None:
+        """What these still lack, up to the same tick; to ask all for it after each read took a fifth of a process."""
+        for key in keys:
+            gap = self.book.gap(key, self._asked)
+            if gap is None:
+                self._behind.pop(key, None)
+            else:
+                self._behind[key] = gap
 
     def _turn(self, gap: Gap) -> tuple[bool, bool]:
         return self.book.is_unread(gap.key), not self.book.looks_bad(gap.key)
@@ -138,9 +158,10 @@ class Poller:
 
     def _finished(self, name: tuple[str, tuple[str, str]], task: asyncio.Task[bool | None]) -> None:
         del self._running[name]
-        self._filling.pop(name, None)
+        keys = self._filling.pop(name, [])
         if not task.cancelled() and task.exception() is None and task.result():
-            self._read_gaps(self._asked)  # what fails is tried again with the next tick
+            self._look_again(keys)
+            self._read_more()  # what fails is tried again with the next tick
         if not task.cancelled() and (error := task.exception()):
             metrics.reconcile_errors.labels("bug").inc()
             log.error("a poll failed: %s", error, exc_info=error)
@@ -150,9 +171,13 @@ class Poller:
     ) -> None:
         if before:
             await asyncio.wait(before, timeout=SHORT_ONES_TAKE)
+        owners = self.book.owners(keys)
+        if not owners:
+            return
         try:
+            source = self.sources.named(server)
             with metrics.query_seconds.time():
-                reading = await self.sources.named(server).query(for_all(query), at)
+                reading = await source.query(live_query(query, owners, source.labels), at)
         except QueryError as error:
             metrics.query_errors.inc()
             if self.book.failed(server, query, str(error)):

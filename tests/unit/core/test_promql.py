@@ -208,6 +208,14 @@ def test_a_scoped_query_asks_for_the_pods_of_one_rollout(query: str, wanted: str
     assert scoped(query, namespace="shop", pod_prefix="r") == wanted
 
 
+def test_a_query_may_be_scoped_to_several_namespaces_and_to_no_pods_there() -> None:
+    assert scoped("a + b", namespace=["shop"]) == 'a{namespace="shop"} + b{namespace="shop"}'
+    assert scoped("a{$scope} + b", namespace=["shop", "bank", "shop"]) == 'a{namespace=~"bank|shop"} + b'
+    assert scoped("a", namespace=["a.b", "c"], pod_prefix=["r", "q"]) == (
+        'a{namespace=~"a\\\\.b|c",pod=~"(?:q|r)-[a-z0-9]+"}'
+    )
+
+
 def test_the_pods_of_a_comparer_have_names_of_their_own() -> None:
     assert scoped("a{$comparer} + b + c{$scope}", namespace="shop", pod_prefix="r.1") == (
         'a{namespace="shop",pod=~"r\\\\.1-compare-[a-z0-9]+"} + b + c{namespace="shop",pod=~"r\\\\.1-[a-z0-9]+"}'

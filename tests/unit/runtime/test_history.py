@@ -10,9 +10,16 @@ import pytest
 from ops_commander.adapters.prometheus import QueryError
 from ops_commander.api.policy import Objective, Quantile, Rate, Ratio
 from ops_commander.api.policy import run_objectives as objectives_of_runs
-from ops_commander.core.promql import DEFAULT_LABELS
+from ops_commander.core.promql import DEFAULT_LABELS, PodLabels
 from ops_commander.core.samples import Owner, Reading, Sample, owner_of
-from ops_commander.runtime.history import MOST_BASELINE_TICKS, PARALLEL_READS, History, for_all
+from ops_commander.runtime.history import (
+    MOST_BASELINE_TICKS,
+    MOST_NAMED,
+    MOST_NAMESPACES,
+    PARALLEL_READS,
+    History,
+    live_query,
+)
 from tests.unit import virtual
 from tests.unit.virtual import START
 
@@ -165,9 +172,16 @@ def test_runs_have_no_baseline_in_prometheus() -> None:
     assert (server.asked, rates) == ([], {})
 
 
-def test_a_tenants_query_is_asked_for_all_rollouts_as_it_is() -> None:
-    assert for_all('requests_total{code=~"5.."}') == 'requests_total{code=~"5.."}'
-    assert for_all("sum by (namespace, pod) (a)") == "sum by (namespace, pod) (a)"
+def test_a_ticks_query_names_few_versions_of_many_the_namespaces_and_else_nothing() -> None:
+    labels = PodLabels(pod="exported_pod")
+    few = [("shop", "r-1"), ("shop", "r-2")]
+    many = [("shop", f"r-{number}") for number in range(MOST_NAMED + 1)]
+    everywhere = [(f"shop-{number:03}", "r-1") for number in range(MOST_NAMESPACES + 1)]
+
+    assert live_query("a", few, labels) == 'a{namespace="shop",exported_pod=~"(?:r-1|r-2)-[a-z0-9]+"}'
+    assert live_query("a", many, labels) == 'a{namespace="shop"}'
+    assert live_query("a", [*many, ("bank", "q")], labels) == 'a{namespace=~"bank|shop"}'
+    assert live_query("sum by (namespace, pod) (a)", everywhere, labels) == "sum by (namespace, pod) (a)"
 
 
 def test_an_arm_is_a_replica_set() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -17,7 +17,7 @@ from ops_commander.core.promql import DEFAULT_LABELS, PodLabels
 from ops_commander.core.question import Question
 from ops_commander.core.samples import Reading, Sample, owner_of
 from ops_commander.runtime import metrics
-from ops_commander.runtime.evidence import EvidenceBook
+from ops_commander.runtime.evidence import EvidenceBook, Gap
 from ops_commander.runtime.history import History
 from ops_commander.runtime.poller import (
     ASK_AFTER,
@@ -73,20 +73,25 @@ class Server:
     ranges_take: float = 0.01
     asked: list[tuple[str, float, datetime]] = field(default_factory=list)
     """Query, when it was asked, for which tick."""
+    forms: list[str] = field(default_factory=list)
+    """Queries as they were put."""
     ranges: list[tuple[str, datetime, datetime]] = field(default_factory=list)
     under_way: Counter[str] = field(default_factory=Counter)
     labels: PodLabels = DEFAULT_LABELS
 
     async def query(self, promql: str, at: datetime) -> Reading:
-        self.asked.append((promql, virtual.elapsed(), at))
-        asked = virtual.elapsed()
-        self.under_way[promql] += 1
-        assert self.under_way[promql] == 1, "asked again before the answer"
-        await asyncio.sleep(self.delays.get(promql, 0.01))
-        self.under_way[promql] -= 1
+        query, asked = promql.partition("{")[0], virtual.elapsed()
+        self.forms.append(promql)
+        self.asked.append((query, asked, at))
+        self.under_way[query] += 1
+        assert self.under_way[query] == 1, "asked again before the answer"
+        await asyncio.sleep(self.delays.get(query, 0.01))
+        self.under_way[query] -= 1
         if self.down_between[0] <= asked < self.down_between[1]:
             raise QueryError(DOWN)
-        return self.reading(promql, at)
+        reading = self.reading(query, at)
+        named = {owner: pods for owner, pods in reading.rows.items() if "pod=~" not in promql or owner[1] in promql}
+        return Reading(at, named)
 
     async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]:
         self.ranges.append((promql, start, end))
@@ -99,7 +104,7 @@ class Server:
     def reading(self, query: str, at: datetime) -> Reading:
         rows = {}
         for namespace in ("shop", "bank"):
-            for arm in ("1", "2"):
+            for arm in ("1", "2", "3"):
                 counted = 100.0 * number_of(at)
                 if query.startswith("bad"):
                     failing = self.bad_from if arm == "2" else None
@@ -444,6 +449,75 @@ def test_why_nothing_counts_is_told_where_history_is_missing() -> None:
         await made.run(60)
         assert made.book.evidence(SHOP)["all"].error == f"ticks before now could not be read: {DOWN}"
 
+    virtual.run(main())
+
+
+def test_a_query_names_the_versions_that_want_it_and_no_others() -> None:
+    async def main() -> None:
+        made = scene()
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        await made.run(1)
+        made.book.want(BANK, question(BANK, rate("all")))
+        await made.run(5)
+        pods = 'pod=~"(?:ranker-1|ranker-2)-[a-z0-9]+"'
+        forms = made.servers.named("").forms
+        assert forms[0] == f'all{{namespace="shop",{pods}}}'
+        assert forms[-1] == f'all{{namespace=~"bank|shop",{pods}}}'
+
+    virtual.run(main())
+
+
+def test_an_answer_that_was_asked_for_another_version_is_no_tick_of_the_new_one() -> None:
+    """It holds nothing of it, which is not the same as that the version has no counters."""
+
+    async def main() -> None:
+        made = scene(Server(delays={"all": 3.0}))
+        made.book.want(SHOP, question(SHOP, rate("all")))
+        asyncio.get_running_loop().call_at(
+            12, made.book.want, SHOP, replace(question(SHOP, rate("all")), candidate=("shop", "ranker-3"))
+        )
+        await made.run(28)
+        tally = made.book.evidence(SHOP)["all"].tally
+        assert (tally.first, tally.last, tally.ticks) == (START + TICK, START + 5 * TICK, 4)
+
+    virtual.run(main())
+
+
+def test_what_was_forgotten_meanwhile_is_not_read(logged: pytest.LogCaptureFixture) -> None:
+    places = [(f"shop-{number}", "ranker") for number in range(MOST_READS_AT_ONCE + 2)]
+
+    async def main() -> None:
+        made = scene(Server(ranges_take=1.0))
+        for place in places:
+            made.book.want(place, question(place, rate("all"), since=START - timedelta(minutes=2)))
+        asyncio.get_running_loop().call_later(SOON + 0.5, made.book.forget, places[-1])
+        await made.run(3.5)
+        read = {promql.partition('"')[2].partition('"')[0] for promql, _, _ in made.servers.named("").ranges}
+        assert read == {namespace for namespace, _ in places[:-1]}
+
+    virtual.run(main())
+    assert not logged.records
+
+
+def test_after_a_read_only_those_are_looked_at_that_it_was_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask each rollout again after each of the reads takes a time that grows with the square of their number."""
+    places = [(f"shop-{number}", "ranker") for number in range(10)]
+    asked: Counter[Key] = Counter()
+    gap_of = EvidenceBook.gap
+
+    def counted(book: EvidenceBook, key: Key, at: datetime) -> Gap | None:
+        asked[key] += 1
+        return gap_of(book, key, at)
+
+    async def main() -> None:
+        made = scene(Server(ranges_take=0.1))
+        for place in places:
+            made.book.want(place, question(place, rate("all"), since=START - timedelta(minutes=2)))
+        await made.run(4)
+        assert asked == dict.fromkeys(places, 2)
+        assert len(made.servers.named("").ranges) == len(places)
+
+    monkeypatch.setattr(EvidenceBook, "gap", counted)
     virtual.run(main())
 
 
