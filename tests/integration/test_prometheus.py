@@ -217,6 +217,16 @@ def test_a_scoped_query_gives_own_pods_alone(shop: Shop, query: str) -> None:
     assert set(reading.rows) == {RANKER} and len(reading.of(RANKER)) == 2
 
 
+def test_a_query_may_be_scoped_to_several_namespaces(shop: Shop) -> None:
+    shop.prometheus.wait_for('count(requests_total{code="200"} or requests_total) >= 4')
+    places = ["shop", OTHER[0], "a.b"]
+    everything = run(shop.prometheus, scoped("requests_total", namespace=places), clock.now())
+    assert set(everything.rows) >= {RANKER, OTHER, ("shop", "ranker-abcd")}
+    assert not run(shop.prometheus, scoped("requests_total", namespace=["sho.", "a.b"]), clock.now()).rows
+    named = scoped("requests_total", namespace=places, pod_prefix=["ranker-abc", "nobody"])
+    assert set(run(shop.prometheus, named, clock.now()).rows) == {RANKER, OTHER}
+
+
 HOSTILE = ['a"b', "a\\b", "a\nb", "a.*b", "é😀", '"} or {__name__=~".+"} #', "$scope", "`", "", "x" * 2000]
 
 
