@@ -162,6 +162,14 @@ class _Case:
         pace = (self.looked_at - self.question.origin(interval)) / LOOK_SHARE
         return at - self.looked_at >= min(max(pace, interval), LOOK_WITHIN)
 
+    def is_news(self, at: datetime, interval: timedelta, breach: bool) -> bool:
+        """Whether the rollout is to be looked at now, for a tick that was counted."""
+        self.breached = breach
+        if not breach and not self.is_due(at, interval):
+            return False
+        self.looked_at = at
+        return True
+
 
 @dataclass
 class EvidenceBook:
@@ -256,11 +264,7 @@ class EvidenceBook:
                 if followed.look_ahead():
                     case.looks_bad = case.looks_bad or _looks_bad(followed)
                     breach = _shows_breach_ahead(followed, self.interval) or breach
-        case.breached = breach
-        if not breach and not case.is_due(reading.at, self.interval):
-            return False
-        case.looked_at = reading.at
-        return True
+        return case.is_news(reading.at, self.interval, breach)
 
     def is_breached(self, key: Key) -> bool:
         """Whether the latest answer has shown a breach."""
@@ -336,6 +340,15 @@ class EvidenceBook:
                     followed.hand_on(at, dict(zip(queries, arms, strict=True)))
             followed.drain(self.interval)
         return True
+
+    def read_up(self, key: Key) -> bool:
+        """After its history was read: whether a rollout is to be looked at, by the same rule as after an answer."""
+        case = self._cases.get(key)
+        ticks = [followed.at for followed in case.trials.values() if followed.at is not None] if case else []
+        if case is None or not ticks:
+            return False
+        breach = case.breached or any(map(_shows_breach, case.trials.values()))
+        return case.is_news(max(ticks), self.interval, breach)
 
     def evidence(self, key: Key) -> dict[str, Evidence]:
         """By objective, what is known."""

@@ -222,7 +222,8 @@ class Poller:
             if not self.book.filled(gap, piece):
                 return
             await asyncio.sleep(0)  # reverts of others go in between
-        self.wake(gap.key)
+        if self.book.read_up(gap.key):
+            self.wake(gap.key)
 
 
 def _together(gaps: Iterable[Gap], alike: Callable[[Gap], tuple[object, ...]]) -> Iterator[list[Gap]]:

@@ -483,6 +483,22 @@ def test_an_answer_that_was_asked_for_another_version_is_no_tick_of_the_new_one(
     virtual.run(main())
 
 
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_missed_tick_that_was_read_is_news_only_by_what_it_shows(bad: bool) -> None:
+    """Else a server that is late has every rollout looked at for each tick, which makes the operator late as well."""
+    down = 240.0
+
+    async def main() -> None:
+        made = scene(Server(down_between=(down, down + 4), bad_from=START + timedelta(seconds=down) if bad else None))
+        made.book.want(SHOP, question(SHOP, errors()))
+        await made.run(down + 12)
+        assert made.book.evidence(SHOP)["errors"].tally.last == START + timedelta(seconds=down + 10)
+        assert bool(made.wakes(after=down + 4)) is bad
+        assert made.book.is_breached(SHOP) is bad
+
+    virtual.run(main())
+
+
 def test_what_was_forgotten_meanwhile_is_not_read(logged: pytest.LogCaptureFixture) -> None:
     places = [(f"shop-{number}", "ranker") for number in range(MOST_READS_AT_ONCE + 2)]
 
