@@ -91,8 +91,8 @@ def live_query(query: str, owners: Collection[Owner], labels: promql.PodLabels) 
     An answer leaves out what is not asked for: few are named, of many only the namespaces. A server tries a regular
     expression on the name of each pod that it knows, namespaces it looks up.
     """
-    namespaces = sorted({namespace for namespace, _ in owners})
+    namespaces = {namespace for namespace, _ in owners}
     if len(namespaces) > MOST_NAMESPACES:
         return promql.unscoped(query)
     named = [name for _, name in owners] if len(owners) <= MOST_NAMED else []
-    return promql.scoped(query, namespace=namespaces, pod_prefix=named, labels=labels)
+    return promql.scoped(query, namespace=[*namespaces], pod_prefix=named, labels=labels)

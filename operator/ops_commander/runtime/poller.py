@@ -140,9 +140,9 @@ class Poller:
         return self.book.is_unread(gap.key), not self.book.looks_bad(gap.key)
 
     def _is_alike(self, gap: Gap) -> tuple[object, ...]:
-        """What gaps that are read together have in common."""
+        """What gaps of a server that are read together have in common."""
         alone = gap.key if self.book.is_unread(gap.key) else None
-        return self.book.source(gap.key), gap.key[0], gap.question.queries, alone
+        return gap.key[0], gap.question.queries, alone
 
     def _start(
         self, name: tuple[str, tuple[str, str]], work: Coroutine[Any, Any, bool | None]
