@@ -46,10 +46,16 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
     decision = _decide_once(snapshot, now)
     if decision.status is None or decision.requeue_at != now:
         return decision
-    next_ = _decide_once(replace(snapshot, status=decision.status), now)
+    next_ = _decide_once(_with_status(snapshot, decision.status), now)
     if next_.status is None or next_.urgent or next_.occurrences or next_.requeue_at == now:
         return decision
     return replace(decision, status=next_.status)
+
+
+def _with_status(snapshot: Snapshot, status: ModelRolloutStatus) -> Snapshot:
+    """Evidence of one split says nothing about the next."""
+    before, after = (item.step.evidence_since if item.step else None for item in (snapshot.status, status))
+    return replace(snapshot, status=status, evidence=snapshot.evidence if before == after else {})
 
 
 def _decide_once(snapshot: Snapshot, now: datetime) -> Decision:

@@ -34,8 +34,8 @@ class Bench:
     stale_after: timedelta
     alpha: float = ALPHA
     baseline: BaselineStatus | None = None
-    weight: int = 0
-    """Percentage of live requests that the candidate is to have."""
+    weight: int | None = 0
+    """Percentage of live requests that the candidate was to have; None where that is not known any more."""
     mirror_percent: int = 0
     split_tolerance: float = 0.1
 
@@ -176,7 +176,7 @@ def _distrust(tally: Tally, bench: Bench) -> tuple[str, str] | None:
     if tally.contradicted:
         return "Overdispersed", "intervals of this step exclude each other: the value changed under way"
     mine, theirs = tally.split
-    if bench.weight in (0, 100) or not mine + theirs:
+    if bench.weight is None or bench.weight in (0, 100) or not mine + theirs:
         return None
     share = bench.weight / 100
     if allocation.log_e(mine, theirs, share, tolerance=bench.split_tolerance) < math.log(1 / SPLIT_ALPHA):
@@ -219,7 +219,7 @@ def _demand_limited(objective: Objective, offered: float, text: str) -> _Ruling:
 
 def _offered(tally: Tally, bench: Bench) -> float | None:
     """Requests per second that the candidate was offered; None where the counters cannot tell."""
-    if not tally.seconds:
+    if not tally.seconds or bench.weight is None:
         return None
     mine, theirs = tally.split
     if bench.mirror_percent:

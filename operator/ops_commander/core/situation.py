@@ -171,7 +171,9 @@ class Situation:
             stale_after=self.snapshot.stale_after,
             alpha=alpha,
             baseline=self.baselines.get(objective.name),
-            weight=traffic.candidate_weight if traffic else 0,
+            weight=self.live_weight
+            if self.state is not StepState.SHIFTING
+            else None,  # evidence is of the split before
             mirror_percent=traffic.mirror_percent if traffic else 0,
             split_tolerance=policy.split_tolerance,
         )

@@ -454,6 +454,12 @@ def test_another_split_blocks_a_relative_breach_but_no_absolute_one() -> None:
     assert judged(ERRORS, tally(mine, theirs), weight=5).verdict is Verdict.FAIL
 
 
+def test_while_another_split_is_on_its_way_the_old_one_is_not_held_against_it() -> None:
+    relative = ratio_tally(share(4000, 20_000), share(80, 80_000))
+
+    assert judged(RATIO, relative, weight=None).verdict is Verdict.FAIL
+
+
 @pytest.mark.parametrize(("tolerance", "reason"), [(0.1, "RoutingMismatch"), (0.6, "Met"), (0.0, "RoutingMismatch")])
 def test_how_far_off_a_split_may_be(tolerance: float, reason: str) -> None:
     known = tally(share(0, 7500), split=(7500.0, 92_500.0))

@@ -268,6 +268,37 @@ def test_a_breach_reverts(step: str, state: StepState, sick: Health, objective: 
     assert (world.pods("1"), world.pods("2")) == (world.spec.replicas, 0)
 
 
+def test_what_is_worse_than_stable_reverts_while_the_router_is_late_with_the_next_split() -> None:
+    """What was counted under one split is not held against the next."""
+    worse = {"name": "error-ratio", "ratio": {"bad": "errors_total", "total": "requests_total"}, "compare": "Ratio"}
+    builder = (
+        rollout()
+        .steps(canary(5, least="60s", most="120s"), canary(50), full())
+        .policy(objectives=[{**worse, "max": 2}])
+    )
+    world = builder.with_(progressDeadline="200s").trying(errors=0.004)
+    world.health["1"].errors = 0.004
+    world.run_until(lambda: is_running(world, "canary 5%")).run(50)
+    world.set_gateway(up=False)
+    world.run_until(lambda: world.state is StepState.SHIFTING)
+    world.health["2"].errors = 0.5
+
+    world.after(60, lambda: world.set_gateway(up=True))
+    world.run_until(lambda: world.state is StepState.REVERTING, 60)
+
+    assert world.status.rollback is not None and world.status.rollback.objective == "error-ratio"
+
+
+def test_at_a_change_of_steps_no_word_of_the_split_before() -> None:
+    world = rollout().steps(canary(5), canary(50), full()).trying()
+    told: list[str] = []
+    world.watches.append(lambda world, _: told.extend(row.message for row in world.status.objectives))
+
+    ended(world, Outcome.COMPLETED)
+
+    assert told and not [message for message in told if "were to" in message]
+
+
 def stay_in(world: World, state: StepState) -> None:
     """Keep a rollout in a state that is over in a moment otherwise."""
     if state is StepState.PREPARING:
