@@ -27,6 +27,8 @@ class Question:
     objectives: tuple[Objective, ...]
     warm_up: timedelta = timedelta(0)
     baselines: Mapping[str, BaselineStatus] = field(default_factory=dict)
+    dwells_until: datetime | None = None
+    """Before this the step is not left, whatever is proved but a breach."""
 
     def origin(self, interval: timedelta) -> datetime:
         """The tick that holds the change of the split, and the one after it, do not count."""
@@ -69,4 +71,12 @@ def question_of(snapshot: Snapshot) -> Question | None:
         objectives=tuple(item for item in policy.objectives if item.queries),
         warm_up=policy.warm_up,
         baselines={item.name: item for item in deployment.baseline},
+        dwells_until=_dwells_until(snapshot),
     )
+
+
+def _dwells_until(snapshot: Snapshot) -> datetime | None:
+    step, specs = snapshot.status.step, snapshot.spec.steps
+    if step is None or step.running_since is None:
+        return None
+    return step.running_since + specs[min(step.index, len(specs) - 1)].min_duration

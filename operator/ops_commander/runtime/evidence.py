@@ -32,7 +32,8 @@ MOST_PENDING = 24
 LOOK_SHARE = 10
 """A rollout is looked at again when a tenth more ticks have been counted: a pass is noticed that much later,"""
 LOOK_WITHIN = timedelta(seconds=60)
-"""and never later than this. A breach is looked for at each tick."""
+"""and never later than this. While a pass leads nowhere yet, twice the ticks are enough. A breach is looked for at each
+tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,13 @@ class _Case:
             return False
         if self.looked_at is None or any(followed.trial.fresh_at != at for followed in self.trials.values()):
             return True
-        pace = (self.looked_at - self.question.origin(interval)) / LOOK_SHARE
+        counted, dwells_until = self.looked_at - self.question.origin(interval), self.question.dwells_until
+        if dwells_until is None or self.looked_at >= dwells_until:
+            pace = counted / LOOK_SHARE
+        elif at >= dwells_until:
+            return True
+        else:
+            pace = counted
         return at - self.looked_at >= min(max(pace, interval), LOOK_WITHIN)
 
     def is_news(self, at: datetime, interval: timedelta, breach: bool) -> bool:

@@ -345,6 +345,34 @@ def test_a_rollout_is_woken_once_a_tick_when_all_its_objectives_have_it() -> Non
 
 
 @pytest.mark.parametrize(
+    ("dwells_for", "looks"),
+    [
+        pytest.param(None, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], id="at a tenth more evidence"),
+        pytest.param(5, [1, 2, 4, 5, 6, 7, 8, 9, 10, 11], id="as soon as its shortest time is over"),
+        pytest.param(12, [1, 2, 4, 8, 12], id="before it at twice the evidence"),
+        pytest.param(40, [1, 2, 4, 8, 12], id="but once a minute at least"),
+    ],
+)
+def test_how_often_a_pass_is_looked_for(dwells_for: int | None, looks: list[int]) -> None:
+    until = START + at(ORIGIN + dwells_for) if dwells_for else None
+    made = EvidenceBook(TICK, START)
+    made.want(SHOP, replace(question(ERRORS), dwells_until=until))
+    fill(made, ORIGIN, nothing)
+
+    assert [n for n in range(1, 13) if heard(made, ORIGIN + n, None, pod(n))[1]] == looks
+
+
+def test_a_breach_waits_for_no_shortest_time() -> None:
+    made = EvidenceBook(TICK, START)
+    made.want(SHOP, replace(question(ERRORS), dwells_until=START + at(ORIGIN + 40)))
+    fill(made, ORIGIN, nothing)
+    woken = [heard(made, ORIGIN + n, None, pod(100 * n))[1] for n in range(1, 7)]
+
+    assert not any(woken[4:])
+    assert heard(made, ORIGIN + 7, pod(500), pod(1200))[1]
+
+
+@pytest.mark.parametrize(
     ("changes", "woken"),
     [
         pytest.param({}, True, id="required"),
