@@ -45,6 +45,7 @@ class Change:
     next: str | None = None
     requeue_at: datetime | None = None
     occurrences: tuple[Occurrence, ...] = ()
+    is_transition: bool = False
 
 
 Rule = Callable[[Situation], Change | None]
@@ -53,7 +54,15 @@ Rule = Callable[[Situation], Change | None]
 def moved(situation: Situation, rule: str, status: ModelRolloutStatus, *occurrences: Occurrence) -> Change:
     """A transition: the next state is looked at right away."""
     last = occurrences[-1]
-    return Change(rule, status, last.reason, last.message, requeue_at=situation.now, occurrences=occurrences)
+    return Change(
+        rule,
+        status,
+        last.reason,
+        last.message,
+        requeue_at=situation.now,
+        occurrences=occurrences,
+        is_transition=True,
+    )
 
 
 def waiting(

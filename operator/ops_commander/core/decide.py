@@ -35,6 +35,7 @@ class Decision:
     actions: tuple[Action, ...] = ()
     occurrences: tuple[Occurrence, ...] = ()
     requeue_at: datetime | None = None
+    is_transition: bool = False
 
 
 def decide(snapshot: Snapshot, now: datetime) -> Decision:
@@ -44,10 +45,10 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
     looked at again all the same: what is observed depends on the state.
     """
     decision = _decide_once(snapshot, now)
-    if decision.status is None or decision.requeue_at != now:
+    if decision.status is None or not decision.is_transition:
         return decision
     next_ = _decide_once(_with_status(snapshot, decision.status), now)
-    if next_.status is None or next_.urgent or next_.occurrences or next_.requeue_at == now:
+    if next_.status is None or next_.urgent or next_.occurrences or next_.is_transition:
         return decision
     return replace(decision, status=next_.status)
 
@@ -80,6 +81,7 @@ def _decide_once(snapshot: Snapshot, now: datetime) -> Decision:
         actions=tuple(actions),
         occurrences=(*seen, *cast, *change.occurrences, *lost),
         requeue_at=_requeue_at(situation, change, bool(urgent or actions)),
+        is_transition=change.is_transition,
     )
 
 
