@@ -71,14 +71,14 @@ class Commander:
 
     async def reconciles(self) -> float:
         """When it first has."""
-        return await self._shows("ops_commander_reconcile_duration_seconds_count", 1)
+        return await self._shows("ops_commander_reconcile_duration_seconds_count", 1, every=0.1)
 
     async def judges(self, rollouts: int) -> float:
         """When so many have all ticks counted, those of before it began among them; told once a tick."""
-        return await self._shows("ops_commander_rollouts_judged", rollouts)
+        return await self._shows("ops_commander_rollouts_judged", rollouts, every=1.0)
 
-    async def _shows(self, metric: str, least: float, seconds: float = 600.0) -> float:
-        """When a metric is so high, watched from now on."""
+    async def _shows(self, metric: str, least: float, *, every: float, seconds: float = 600.0) -> float:
+        """When a metric is so high, watched from now on. With 1,000 rollouts each look takes the operator 20 ms."""
         async with asyncio.timeout(seconds):
             while True:
                 try:
@@ -86,7 +86,7 @@ class Commander:
                         return clock.now().timestamp()
                 except aiohttp.ClientError:
                     pass  # it does not listen yet
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(every)
 
     async def exposition(self) -> str:
         async with (

@@ -76,7 +76,7 @@ def _decide_once(snapshot: Snapshot, now: datetime) -> Decision:
         rule=change.rule,
         reason=change.reason,
         message=change.message,
-        status=status if story.worth_writing(snapshot.status, status, now) else None,
+        status=status if story.worth_writing(snapshot.status, status, situation) else None,
         urgent=tuple(urgent),
         actions=tuple(actions),
         occurrences=(*seen, *cast, *change.occurrences, *lost),

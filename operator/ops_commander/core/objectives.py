@@ -16,6 +16,7 @@ from ops_commander.core.statistics import allocation, dispersion
 from ops_commander.core.tally import NOTHING, Arm, Tally
 
 NO_EVIDENCE = frozenset({"NoData", "StaleData"})
+CATCHING_UP = "CatchingUp"
 """Reasons that mean: nothing is known, not: too little is known."""
 
 SPLIT_ALPHA = 0.001
@@ -137,7 +138,7 @@ def _missing(objective: Objective, evidence: Evidence | None, known: Measured, b
     if evidence.ahead is not None:
         since = f"{evidence.origin:%H:%M:%S}" if evidence.origin else "the step's beginning"
         message = f"ticks since {since} are still being read; the latest ones are watched"
-        return None if known.breaches else _undecided("CatchingUp", message)
+        return None if known.breaches else _undecided(CATCHING_UP, message)
     if not evidence.tally.ticks:
         begins = f": requests count from {evidence.origin:%H:%M:%S} on" if evidence.origin else ""
         return _undecided("InsufficientSample", f"no tick has been counted yet{begins}")

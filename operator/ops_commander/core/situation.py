@@ -36,6 +36,9 @@ STEP_STATES = frozenset({StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED
 LIVE_STATES = STEP_STATES | {StepState.HELD}
 """States in which the split of the present step may be live."""
 
+CATCHES_UP_WITHIN = timedelta(seconds=30)
+"""For so long after a start status says what the process before has said, while its evidence is being read again."""
+
 PROMOTING = frozenset({StepState.SWITCHING, StepState.RETURNING})
 
 
@@ -206,9 +209,25 @@ class Situation:
         return [row for _, row in self._watched if row.reason in objectives.NO_EVIDENCE]
 
     @property
+    def is_catching_up(self) -> bool:
+        """Whether this process began to look lately, and may yet find what is known already."""
+        since = self.snapshot.observing_since
+        if since is None or self.now >= since + CATCHES_UP_WITHIN:
+            return False
+        return any(self._is_being_read(objective, row) for objective, row in self._with_rows if objective.queries)
+
+    def _is_being_read(self, objective: Objective, row: ObjectiveStatus) -> bool:
+        evidence = self.snapshot.evidence.get(objective.name)
+        is_unknown = row.reason in objectives.NO_EVIDENCE or row.reason == objectives.CATCHING_UP
+        return is_unknown and (evidence is None or evidence.error is None)
+
+    @property
+    def _with_rows(self) -> list[tuple[Objective, ObjectiveStatus]]:
+        return list(zip(self.judged, self.rows, strict=True))
+
+    @property
     def _watched(self) -> list[tuple[Objective, ObjectiveStatus]]:
-        together = zip(self.judged, self.rows, strict=True)
-        return [(objective, row) for objective, row in together if objective.is_required and objective.queries]
+        return [(objective, row) for objective, row in self._with_rows if objective.is_required and objective.queries]
 
     def evidence_gap(self) -> timedelta:
         """How long a required objective has been without fresh data."""

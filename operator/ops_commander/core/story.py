@@ -91,13 +91,19 @@ def _risk(situation: Situation, status: ModelRolloutStatus) -> RiskStatus | None
     return situation.risk
 
 
-def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, now: datetime) -> bool:
-    """Whether a commit says something new: a change of state at once, mere numbers now and then."""
+def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, situation: Situation) -> bool:
+    """Whether a commit says something new: a change of state at once, mere numbers now and then.
+
+    That evidence is being read again after a start is none: for a thousand rollouts it was written twice, and kept
+    those waiting that had to be reverted.
+    """
+    if situation.is_catching_up:
+        return _without_verdicts(old) != _without_verdicts(new)
     if old == new:
         return False
     if _without_numbers(old) != _without_numbers(new):
         return True
-    return any(_has_grown(row, now) for row in old.objectives if row.last_tick)
+    return any(_has_grown(row, situation.now) for row in old.objectives if row.last_tick)
 
 
 def _has_grown(row: ObjectiveStatus, now: datetime) -> bool:
@@ -126,6 +132,14 @@ def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
             ],
         }
     )
+
+
+def _without_verdicts(status: ModelRolloutStatus) -> ModelRolloutStatus:
+    """Without what is said of evidence, and of what follows from it."""
+    others = [item for item in _without_numbers(status).conditions if item.type != ConditionType.SLOS_MET]
+    conditions = [item.model_copy(update={"reason": ""}) for item in others]
+    quiet = dict.fromkeys(("verdict", "reason", "message", "next", "risk"))
+    return _without_numbers(status).model_copy(update={**quiet, "objectives": [], "conditions": conditions})
 
 
 def _lasting(reason: str | None) -> str | None:

@@ -14,6 +14,7 @@ from ops_commander.api.conditions import ConditionType
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Outcome, Phase, StepState, Verdict
 from ops_commander.core import names
 from ops_commander.core.decide import PRESSING, is_pressing
+from ops_commander.core.situation import CATCHES_UP_WITHIN, Situation
 from ops_commander.core.snapshot import Check
 from ops_commander.core.story import worth_writing
 from tests.unit.world import POLICY, Health, World, canary, full, rollout, shadow
@@ -241,8 +242,39 @@ def test_a_value_that_goes_to_and_fro_at_its_target_is_no_news(reason: str, is_n
         rows = [row.model_copy(update={"reason": reason, "message": reason}) for row in status.objectives]
         return status.model_copy(update={"objectives": rows, "reason": reason, "message": reason})
 
-    now = status.objectives[0].last_tick + timedelta(seconds=1)
-    assert worth_writing(with_reason("Straddles"), with_reason(reason), now) is is_news
+    soon = Situation(world.snapshot(), status.objectives[0].last_tick + timedelta(seconds=1))
+    assert worth_writing(with_reason("Straddles"), with_reason(reason), soon) is is_news
+
+
+def test_a_new_process_does_not_write_that_it_has_yet_to_read_what_the_one_before_knew() -> None:
+    world = rollout().steps(canary(5, least="300s", most="600s"), full()).at("canary 5%").run(120)
+    commits, told = world.commits, world.status
+
+    world.kill()
+    world.run(25)
+
+    assert world.observing_since > world.now - timedelta(seconds=25)
+    assert (world.commits, world.status) == (commits, told)
+
+
+def test_what_a_new_process_finds_out_is_written_all_the_same() -> None:
+    world = rollout().steps(canary(5, least="300s", most="600s"), full()).at("canary 5%").run(120)
+    world.kill()
+    world.health["2"].errors = 0.5
+    assert_reverted(ended(world), "ObjectiveBreached")
+
+
+def test_evidence_that_a_new_process_cannot_find_is_told_after_half_a_minute() -> None:
+    world = (
+        rollout().steps(canary(5, least="300s", most="600s"), full()).policy(holdAfter="200s").at("canary 5%").run(120)
+    )
+    assert world.status.verdict is Verdict.PASS
+    world.series_exist = False
+    world.kill()
+
+    world.run_until(lambda: world.status.verdict is Verdict.INCONCLUSIVE, 100)
+
+    assert CATCHES_UP_WITHIN <= world.now - world.observing_since <= timedelta(seconds=70)
 
 
 # --- Breaches -------------------------------------------------------------------------------------------
