@@ -132,8 +132,8 @@ _AFTER_A_FAULT = {
 }
 _BEGINNINGS = {
     "leading": "leads",
-    "first_decision": "first rollout decided on",
-    "first_write": "first status written",
+    "first_reconcile": "first rollout decided on",
+    "first_decision": "first status written",
     "judged": "all judged on all of their ticks",
 }
 _SPREADS = {"weight_0": "candidate that broke meanwhile at weight 0"}

@@ -302,8 +302,8 @@ class Bench(Stage):
         mine = [call for call in audit.calls(self.plane.audit_log, offset) if call.user == user and call.at >= since]
         return {
             "leading": _first(mine, since, verbs=("update", "create"), resource="leases"),
-            "first_decision": _between(since, await reconciling),
-            "first_write": _first(mine, since, verbs=("patch",), resource="modelrollouts/status"),
+            "first_reconcile": _between(since, await reconciling),
+            "first_decision": _first(mine, since, verbs=("patch",), resource="modelrollouts/status"),
             "judged": _between(since, judged),
             "weight_0": spread(_between(at, self.fleet.of(key).weight_zero_after(at)) for key in chosen),
         }

@@ -53,6 +53,8 @@ START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 ROUTE = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute"}
 EDGES = (0.05, 0.1, 0.25, 0.5, 0.505, 1.0, 2.5, float("inf"))
 REQUESTS_PER_SECOND = 1000.0
+SOURCE = "prometheus"
+"""Name of the only server."""
 TICK = timedelta(seconds=5)
 MOST_IMMEDIATE = 12
 """Reconciles in a row without a moment passing: more is a decision that loops."""
@@ -457,7 +459,7 @@ class World:
             comparer=self._comparer_view(),
             votes=tuple(Vote.model_validate(item) for item in self.votes.values()),
         )
-        self.book.want(key, question_of(snapshot))
+        self.book.want(key, question_of(snapshot), SOURCE)
         snapshot = replace(snapshot, evidence=self.book.evidence(key))
         problem = None if self.policy else "spec.policyRef.name is 'gone': expected a RolloutPolicy of that name"
         checks = acceptance.spec_checks(snapshot, problem)
@@ -585,7 +587,7 @@ class World:
             self.writes += 1
             if isinstance(write, ModelRolloutStatus):
                 self._commit(snapshot.resource_version, write)
-                self.book.want((self.namespace, self.name), question_of(replace(snapshot, status=write)))
+                self.book.want((self.namespace, self.name), question_of(replace(snapshot, status=write)), SOURCE)
             else:
                 self._carry_out(snapshot.resource_version, write)
             self._pass_until(self.now + timedelta(milliseconds=round(self.write_takes * 1000)))
@@ -865,11 +867,11 @@ class World:
             return
         tick = tick_at_or_before(self.now, TICK)
         concerned = False
-        for query, keys in self.book.queries().get("", {}).items():
+        for query, keys in self.book.queries().get(SOURCE, {}).items():
             if self.metrics_up:
-                concerned = bool(self.book.answered("", query, self._reading(query, tick), keys)[0]) or concerned
+                concerned = bool(self.book.answered(SOURCE, query, self._reading(query, tick), keys)[0]) or concerned
             else:
-                self.book.failed("", query, "Prometheus cannot be reached: ConnectionError")
+                self.book.failed(SOURCE, query, "Prometheus cannot be reached: ConnectionError")
                 concerned = True
         for gap in list(self.book.gaps(tick)) if self.metrics_up else []:
             ticks = [gap.start + TICK * number for number in range((gap.end - gap.start) // TICK + 1)]
@@ -890,6 +892,8 @@ class World:
 
 def _samples(query: str, counted: tuple[float, ...]) -> tuple[Sample, ...]:
     requests, errors, *buckets = counted
+    if query == "nothing_total":
+        return ()
     if query == "requests_total":
         return (Sample("requests", requests),)
     if query == "errors_total":

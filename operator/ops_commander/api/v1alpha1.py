@@ -284,6 +284,11 @@ class Step(Resource):
     def max_duration(self) -> timedelta:
         return (self.shadow or self.canary or self.full or FullStep()).max_duration
 
+    @property
+    def is_hold(self) -> bool:
+        """Whether its shortest time is all it has: it is left by an order, or by a plan that goes by its status."""
+        return self.min_duration >= self.max_duration
+
 
 class TestKind(StrEnum):
     INTEGRATION = "Integration"

@@ -151,6 +151,15 @@ def condition(status: ModelRolloutStatus) -> Iterator[tuple[ConditionType, State
         yield (ConditionType.QUORUM_REACHED, state, reason, standing.message)
 
 
+def without_own_voices(status: ModelRolloutStatus) -> dict[str, object]:
+    """Fields for a comparison of what others have said, and of what has become of it."""
+    uncounted = {"go": 0, "cast": 0, "reason": "", "message": "", "line": ""}
+    return {
+        "votes": [row for row in status.votes if row.holder is not Holder.OPERATOR],
+        "quorum": status.quorum.model_copy(update=uncounted) if status.quorum else None,
+    }
+
+
 def without_words(status: ModelRolloutStatus) -> dict[str, object]:
     """Fields for a comparison of what was decided: concerns and evidence of the operator's own voices move on."""
     standing = status.quorum

@@ -14,7 +14,7 @@ from ops_commander.core.noted import noted
 from ops_commander.core.routes import ALL_STABLE, Split
 from ops_commander.core.rules import RULES
 from ops_commander.core.situation import PROMOTING, Situation
-from ops_commander.core.snapshot import Snapshot
+from ops_commander.core.snapshot import Evidence, Snapshot
 
 PRESSING = timedelta(seconds=10)
 """For so long a split that was ordered goes before others."""
@@ -56,7 +56,8 @@ def decide(snapshot: Snapshot, now: datetime) -> Decision:
 def _with_status(snapshot: Snapshot, status: ModelRolloutStatus) -> Snapshot:
     """Evidence of one split says nothing about the next."""
     before, after = (item.step.evidence_since if item.step else None for item in (snapshot.status, status))
-    return replace(snapshot, status=status, evidence=snapshot.evidence if before == after else {})
+    nothing = {name: Evidence(source=known.source) for name, known in snapshot.evidence.items()}
+    return replace(snapshot, status=status, evidence=snapshot.evidence if before == after else nothing)
 
 
 def _decide_once(snapshot: Snapshot, now: datetime) -> Decision:

@@ -15,8 +15,8 @@ from ops_commander.core.snapshot import Evidence
 from ops_commander.core.statistics import allocation, dispersion
 from ops_commander.core.tally import NOTHING, Arm, Tally
 
-NO_EVIDENCE = frozenset({"NoData", "StaleData"})
 CATCHING_UP = "CatchingUp"
+NO_EVIDENCE = frozenset({"NoData", "StaleData"})
 """Reasons that mean: nothing is known, not: too little is known."""
 
 SPLIT_ALPHA = 0.001
@@ -36,7 +36,7 @@ class Bench:
     alpha: float = ALPHA
     baseline: BaselineStatus | None = None
     weight: int | None = 0
-    """Percentage of live requests that the candidate was to have; None where that is not known any more."""
+    """Percentage of live requests that the candidate was to have; None where that is not known."""
     mirror_percent: int = 0
     split_tolerance: float = 0.1
 

@@ -28,7 +28,7 @@ class Question:
     warm_up: timedelta = timedelta(0)
     baselines: Mapping[str, BaselineStatus] = field(default_factory=dict)
     dwells_until: datetime | None = None
-    """Before this the step is not left, whatever is proved but a breach."""
+    """Before this nothing depends on evidence but a revert by what is asked of Prometheus."""
 
     def origin(self, interval: timedelta) -> datetime:
         """The tick that holds the change of the split, and the one after it, do not count."""
@@ -76,7 +76,11 @@ def question_of(snapshot: Snapshot) -> Question | None:
 
 
 def _dwells_until(snapshot: Snapshot) -> datetime | None:
-    step, specs = snapshot.status.step, snapshot.spec.steps
-    if step is None or step.running_since is None:
+    """None where a verdict matters at once: to a plan that holds the step, or to a risk, which no answer shows."""
+    step, specs, policy = snapshot.status.step, snapshot.spec.steps, snapshot.policy
+    if step is None or step.running_since is None or policy is None:
         return None
-    return step.running_since + specs[min(step.index, len(specs) - 1)].min_duration
+    spec = specs[min(step.index, len(specs) - 1)]
+    if spec.is_hold or any(objective.risk for objective in policy.objectives):
+        return None
+    return step.running_since + spec.min_duration

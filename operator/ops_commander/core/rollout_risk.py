@@ -205,11 +205,11 @@ def _live(worst: Measured, best: Decimal | None, row: ObjectiveStatus) -> _Part:
 
 
 def _as_before(sources: Sources, part: Part) -> _Part | None:
+    """Status has its worst value alone, and to be too much takes the best."""
     known = next((each for each in sources.before.parts if each.name is part), None) if sources.before else None
     if known is None or known.source is not RiskSource.SHADOW:
         return None
-    value = risk.exact(known.value)
-    return _Part(Measured(value, known.explanation), value, RiskSource.SHADOW)
+    return _Part(Measured(risk.exact(known.value), known.explanation), risk.ZERO, RiskSource.SHADOW)
 
 
 def _stated(measured: Measured) -> _Part:

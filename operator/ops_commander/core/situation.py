@@ -36,8 +36,10 @@ STEP_STATES = frozenset({StepState.SHIFTING, StepState.RUNNING, StepState.PAUSED
 LIVE_STATES = STEP_STATES | {StepState.HELD}
 """States in which the split of the present step may be live."""
 
-CATCHES_UP_WITHIN = timedelta(seconds=30)
+CATCHES_UP_WITHIN = timedelta(seconds=60)
 """For so long after a start status says what the process before has said, while its evidence is being read again."""
+DEADLINES_REST_FOR = timedelta(minutes=10)
+"""After a start, at most, while that goes on."""
 
 PROMOTING = frozenset({StepState.SWITCHING, StepState.RETURNING})
 
@@ -125,6 +127,11 @@ class Situation:
         return traffic.candidate_weight if traffic else 0
 
     @property
+    def _judged_weight(self) -> int | None:
+        """That of the split which evidence is of: until the router has the next one, of the one before."""
+        return self.live_weight if self.state is not StepState.SHIFTING else self.snapshot.status.weight or None
+
+    @property
     def judged(self) -> list[Objective]:
         policy, kind = self.snapshot.policy, self.judged_kind
         if policy is None or kind is None:
@@ -174,9 +181,7 @@ class Situation:
             stale_after=self.snapshot.stale_after,
             alpha=alpha,
             baseline=self.baselines.get(objective.name),
-            weight=self.live_weight
-            if self.state is not StepState.SHIFTING
-            else None,  # evidence is of the split before
+            weight=self._judged_weight,
             mirror_percent=traffic.mirror_percent if traffic else 0,
             split_tolerance=policy.split_tolerance,
         )
@@ -210,16 +215,33 @@ class Situation:
 
     @property
     def is_catching_up(self) -> bool:
-        """Whether this process began to look lately, and may yet find what is known already."""
-        since = self.snapshot.observing_since
-        if since is None or self.now >= since + CATCHES_UP_WITHIN:
-            return False
-        return any(self._is_being_read(objective, row) for objective, row in self._with_rows if objective.queries)
+        """Whether this process has begun to look lately, and may yet find what the one before knew of the split."""
+        return self._has_begun_within(CATCHES_UP_WITHIN) and any(
+            row.reason in objectives.NO_EVIDENCE or row.reason == objectives.CATCHING_UP for row in self._without_error
+        )
 
-    def _is_being_read(self, objective: Objective, row: ObjectiveStatus) -> bool:
-        evidence = self.snapshot.evidence.get(objective.name)
-        is_unknown = row.reason in objectives.NO_EVIDENCE or row.reason == objectives.CATCHING_UP
-        return is_unknown and (evidence is None or evidence.error is None)
+    @property
+    def is_reading_again(self) -> bool:
+        """Whether what the process before knew is still being read: no deadline passes judgement on that."""
+        return self.is_catching_up or (
+            self._has_begun_within(DEADLINES_REST_FOR)
+            and any(row.reason == objectives.CATCHING_UP for row in self._without_error)
+        )
+
+    def _has_begun_within(self, time: timedelta) -> bool:
+        """Whether this process has begun to look so lately, and after the split of which there is evidence was live."""
+        begun, since = self.snapshot.observing_since, self.step.evidence_since if self.step else None
+        return begun is not None and since is not None and since <= begun and self.now < begun + time
+
+    @property
+    def _without_error(self) -> list[ObjectiveStatus]:
+        """Rows of objectives that Prometheus has answered, or has yet to be asked for."""
+        known = self.snapshot.evidence
+        return [
+            row
+            for objective, row in self._with_rows
+            if objective.queries and (objective.name not in known or known[objective.name].error is None)
+        ]
 
     @property
     def _with_rows(self) -> list[tuple[Objective, ObjectiveStatus]]:

@@ -294,6 +294,8 @@ def _overdue(situation: Situation) -> Change | None:
     deadline, policy, step = _deadline(situation), situation.snapshot.policy, situation.step
     if deadline is None or step is None or situation.now < deadline or situation.snapshot.spec.paused:
         return None
+    if situation.is_reading_again:
+        return None
     undecided = situation.undecided
     if _is_for_shadow_only(situation):
         message = "; ".join(f"{row.name}: {row.message}" for row in undecided)

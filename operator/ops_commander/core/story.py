@@ -28,10 +28,17 @@ REFRESH_GROWTH = 2
 """and only once there is so many times the evidence that they rest on. One write costs the API server as much as 20
 reads: a thousand rollouts in progress write little."""
 
-_NUMBERS = ("observed", "candidate", "stable", "samples", "interval", "trend", "first_tick", "last_tick")
+_NUMBERS = ("observed", "candidate", "stable", "samples", "interval", "trend", "first_tick", "last_tick", "source")
+"""And the server that they are from, which is known once it was asked."""
 
 _UNPROVED = frozenset({"InsufficientSample", "Straddles"})
 """Which of these it is depends on the numbers: a value near its target goes from one to the other and back."""
+
+_FOLLOW_EVIDENCE = frozenset({ConditionType.SLOS_MET, ConditionType.QUORUM_REACHED})
+_FOLLOW_THE_RULE = frozenset(
+    {ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.PROGRESSING}
+)
+"""Their reason is that of the rule at work."""
 
 ConditionRow = tuple[ConditionType, State, str, str]
 
@@ -95,9 +102,9 @@ def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, situation: S
     """Whether a commit says something new: a change of state at once, mere numbers now and then.
 
     That evidence is being read again after a start is none: for a thousand rollouts it was written twice, and kept
-    those waiting that had to be reverted.
+    those waiting that had to be reverted. A plan that holds a step goes by its verdict, and is told at once.
     """
-    if situation.is_catching_up:
+    if situation.is_catching_up and not situation.step_spec.is_hold:
         return _without_verdicts(old) != _without_verdicts(new)
     if old == new:
         return False
@@ -136,10 +143,15 @@ def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
 
 def _without_verdicts(status: ModelRolloutStatus) -> ModelRolloutStatus:
     """Without what is said of evidence, and of what follows from it."""
-    others = [item for item in _without_numbers(status).conditions if item.type != ConditionType.SLOS_MET]
-    conditions = [item.model_copy(update={"reason": ""}) for item in others]
-    quiet = dict.fromkeys(("verdict", "reason", "message", "next", "risk"))
-    return _without_numbers(status).model_copy(update={**quiet, "objectives": [], "conditions": conditions})
+    quiet: dict[str, object] = dict.fromkeys(("verdict", "reason", "message", "next", "risk"))
+    conditions = [
+        item.model_copy(update={"reason": ""}) if item.type in _FOLLOW_THE_RULE else item
+        for item in _without_numbers(status).conditions
+        if item.type not in _FOLLOW_EVIDENCE
+    ]
+    return _without_numbers(status).model_copy(
+        update={**quiet, **consensus.without_own_voices(status), "objectives": [], "conditions": conditions}
+    )
 
 
 def _lasting(reason: str | None) -> str | None:

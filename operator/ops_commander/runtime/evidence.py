@@ -7,7 +7,7 @@ without an answer) is read as history and put in its place, so that no tick coun
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ops_commander.api.policy import Objective
@@ -32,8 +32,8 @@ MOST_PENDING = 24
 LOOK_SHARE = 10
 """A rollout is looked at again when a tenth more ticks have been counted: a pass is noticed that much later,"""
 LOOK_WITHIN = timedelta(seconds=60)
-"""and never later than this. While a pass leads nowhere yet, twice the ticks are enough. A breach is looked for at each
-tick."""
+"""and never later than this. While a pass leads nowhere yet, twice the ticks are enough. What an answer shows to be a
+breach is looked for at each tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,8 @@ class EvidenceBook:
             return
         self._sources[key] = source
         case = self._cases.get(key)
-        if case is not None and case.question == question:
+        if case is not None and replace(case.question, dwells_until=question.dwells_until) == question:
+            case.question = question
             return
         known = case.trials if case is not None and case.question.is_about_the_split_of(question) else {}
         self._cases[key] = _Case(

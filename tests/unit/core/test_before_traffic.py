@@ -311,6 +311,17 @@ def test_medium_risk_stays_in_shadow_and_waits_for_a_person() -> None:
     world.run_until(lambda: world.candidate_weight == 5, 60)
 
 
+def test_whoever_waits_for_a_person_still_does_after_the_operator_was_away() -> None:
+    world = risky(trying(schema_drift=0.5, dependency_mismatch=0.5, **STATED))
+    world.run(600)
+    assert world.status.reason == "ShadowOnly"
+
+    world.kill()
+    world.run(120)
+
+    assert (world.status.phase, world.status.reason) == (Phase.PAUSED, "ShadowOnly")
+
+
 def test_what_was_not_measured_counts_as_the_worst_at_the_deadline() -> None:
     world = ended(risky(trying(schema_drift=0.5, dependency_mismatch=0.4)), Outcome.ROLLED_BACK)
 

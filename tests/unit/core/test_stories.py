@@ -14,11 +14,20 @@ from ops_commander.api.conditions import ConditionType
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Outcome, Phase, StepState, Verdict
 from ops_commander.core import names
 from ops_commander.core.decide import PRESSING, is_pressing
+from ops_commander.core.question import question_of
 from ops_commander.core.situation import CATCHES_UP_WITHIN, Situation
 from ops_commander.core.snapshot import Check
 from ops_commander.core.story import worth_writing
-from tests.unit.world import POLICY, Health, World, canary, full, rollout, shadow
+from tests.unit.world import POLICY, TICK, Health, World, canary, full, rollout, shadow
 
+ERRORS = {
+    "name": "error-rate",
+    "slo": "S3",
+    "ratio": {"bad": "errors_total", "total": "requests_total"},
+    "max": 0.01,
+}
+ABSENT = {"name": "absent", "ratio": {"bad": "nothing_total", "total": "nothing_total"}, "max": 0.1, "role": "Advisory"}
+RISK = {"name": "integration-risk", "risk": {}, "max": 0.6, "role": "Advisory"}
 STABLE, CANDIDATE = names.stable_service_name("ranker"), names.candidate_service_name("ranker")
 RTO = 120.0
 SWITCHES = "while the stable Service switches"
@@ -197,6 +206,15 @@ def test_a_revert_that_the_router_has_taken_by_the_time_of_its_commit_is_written
     )
 
 
+def test_a_step_that_is_reached_is_written_once() -> None:
+    world = rollout().steps(canary(5), full()).at("canary 5%")
+    commits = world.commits
+
+    world.run(1)
+
+    assert world.commits == commits
+
+
 def test_a_transition_is_written_with_what_is_waited_for_from_then_on() -> None:
     world = rollout().steps(canary(5), canary(50), full()).trying()
     seen: list[tuple[StepState | None, str | None, str | None]] = []
@@ -257,24 +275,73 @@ def test_a_new_process_does_not_write_that_it_has_yet_to_read_what_the_one_befor
     assert (world.commits, world.status) == (commits, told)
 
 
-def test_what_a_new_process_finds_out_is_written_all_the_same() -> None:
-    world = rollout().steps(canary(5, least="300s", most="600s"), full()).at("canary 5%").run(120)
+def test_a_breach_that_a_new_process_finds_while_it_still_reads_others_reverts() -> None:
+    world = rollout().steps(canary(5, least="300s", most="600s"), full()).policy(objectives=[ERRORS, ABSENT]).trying()
+    world.run_until(lambda: is_running(world, "canary 5%")).run(120)
     world.kill()
     world.health["2"].errors = 0.5
+    world.run_until(lambda: world.state is StepState.REVERTING, 60)
+
+    assert world.now - world.observing_since < CATCHES_UP_WITHIN
     assert_reverted(ended(world), "ObjectiveBreached")
 
 
-def test_evidence_that_a_new_process_cannot_find_is_told_after_half_a_minute() -> None:
-    world = (
-        rollout().steps(canary(5, least="300s", most="600s"), full()).policy(holdAfter="200s").at("canary 5%").run(120)
-    )
+def test_evidence_that_a_new_process_cannot_find_is_told_after_a_minute() -> None:
+    builder = rollout().steps(canary(5, least="300s", most="600s"), full()).policy(holdAfter="200s")
+    world = builder.at("canary 5%").run(120)
     assert world.status.verdict is Verdict.PASS
     world.series_exist = False
     world.kill()
 
     world.run_until(lambda: world.status.verdict is Verdict.INCONCLUSIVE, 100)
 
-    assert CATCHES_UP_WITHIN <= world.now - world.observing_since <= timedelta(seconds=70)
+    assert CATCHES_UP_WITHIN <= world.now - world.observing_since <= CATCHES_UP_WITHIN + TICK
+
+
+def test_a_plan_that_holds_a_step_is_told_at_once() -> None:
+    """It takes a pass for its own, and must not take that of a process which is gone."""
+    world = rollout().steps(canary(5, least="600s", most="600s"), full()).at("canary 5%").run(120)
+    assert world.status.verdict is Verdict.PASS
+    world.series_exist = False
+    world.kill()
+
+    world.run_until(lambda: world.status.verdict is Verdict.INCONCLUSIVE, 10)
+
+
+@pytest.mark.parametrize(
+    ("least", "policy", "dwells"),
+    [
+        pytest.param("300s", {}, True, id="a pass leads nowhere before"),
+        pytest.param("600s", {}, False, id="a plan that holds the step waits for it"),
+        pytest.param("300s", {"objectives": [ERRORS, RISK]}, False, id="a risk is breached without any answer"),
+    ],
+)
+def test_until_when_a_verdict_may_be_late(least: str, policy: dict[str, Any], dwells: bool) -> None:
+    world = rollout().steps(canary(5, least=least, most="600s"), full()).policy(**policy).at("canary 5%")
+    question = question_of(world.snapshot())
+
+    assert question is not None and world.step is not None and world.step.running_since is not None
+    assert question.dwells_until == (world.step.running_since + timedelta(seconds=300) if dwells else None)
+
+
+def test_what_a_new_process_cannot_steer_is_told_at_once() -> None:
+    world = rollout().at("shadow", StepState.PREPARING)
+    world.set_gateway(up=False)
+    world.run_until(lambda: world.state is StepState.SHIFTING)
+    world.kill(1.0)
+
+    def is_told() -> bool:
+        synced = world.condition(ConditionType.TRAFFIC_SYNCED)
+        return synced is not None and synced.reason == "CannotSteer"
+
+    world.run_until(is_told, 10)
+
+
+def test_a_deadline_that_passes_while_the_operator_is_away_waits_for_what_it_reads() -> None:
+    world = rollout().steps(canary(5, least="60s", most="90s"), full()).at("canary 5%").run(40)
+
+    world.kill(down_for=60)
+    world.run_until(lambda: is_running(world, "full"), 100)
 
 
 # --- Breaches -------------------------------------------------------------------------------------------
@@ -302,7 +369,7 @@ def test_a_breach_reverts(step: str, state: StepState, sick: Health, objective: 
 
 def test_what_is_worse_than_stable_reverts_while_the_router_is_late_with_the_next_split() -> None:
     """What was counted under one split is not held against the next."""
-    worse = {"name": "error-ratio", "ratio": {"bad": "errors_total", "total": "requests_total"}, "compare": "Ratio"}
+    worse = {**ERRORS, "name": "error-ratio", "compare": "Ratio"}
     builder = (
         rollout()
         .steps(canary(5, least="60s", most="120s"), canary(50), full())
@@ -319,6 +386,17 @@ def test_what_is_worse_than_stable_reverts_while_the_router_is_late_with_the_nex
     world.run_until(lambda: world.state is StepState.REVERTING, 60)
 
     assert world.status.rollback is not None and world.status.rollback.objective == "error-ratio"
+
+
+@pytest.mark.parametrize(("confirmed", "is_odd"), [(5, False), (20, True)])
+def test_until_the_next_split_is_live_evidence_is_held_against_the_one_before(confirmed: int, is_odd: bool) -> None:
+    world = rollout().steps(canary(5, least="60s", most="120s"), canary(50), full()).at("canary 5%").run(50)
+    world.set_gateway(up=False)
+    world.run_until(lambda: world.state is StepState.SHIFTING)
+    snapshot = world.snapshot()
+    known = replace(snapshot, status=snapshot.status.model_copy(update={"weight": confirmed}))
+
+    assert any(row.reason == "RoutingMismatch" for row in Situation(known, world.now).rows) is is_odd
 
 
 def test_at_a_change_of_steps_no_word_of_the_split_before() -> None:

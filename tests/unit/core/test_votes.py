@@ -66,6 +66,17 @@ def test_two_go_and_one_missing_hold_and_the_third_lets_it_go_on() -> None:
     assert world.reasons().count("VoteCast") == 3
 
 
+def test_voices_that_a_new_process_has_yet_to_find_are_as_they_were() -> None:
+    world = voted({}).steps(shadow(least="300s", most="600s"), full()).at("shadow").run(120)
+    assert {row.vote for row in world.status.votes if row.holder is Holder.OPERATOR} == {Choice.GO}
+    commits, told = world.commits, world.status
+
+    world.kill()
+    world.run(25)
+
+    assert (world.commits, world.status) == (commits, told)
+
+
 def test_two_go_and_a_no_go_proceed_and_the_no_go_stays_on_record() -> None:
     world = asked(voted())
     world.vote(INFRA, "GO")
