@@ -30,6 +30,8 @@ MOST_READS_AT_ONCE = 2
 MOST_GAPS_TOGETHER = 16
 MOST_TICKS_TOGETHER = 2000
 """Ticks of all gaps that are read together: an answer stays a few megabytes."""
+MOST_FOR_OTHERS = 4
+"""Ticks that a gap may add to a read, for each one that it misses: each is read for as long as all of them together."""
 MOST_CONSIDERED = 4 * MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER
 """Gaps of a server among which those are looked for that can be read together."""
 
@@ -136,8 +138,8 @@ class Poller:
             else:
                 self._behind[key] = gap
 
-    def _turn(self, gap: Gap) -> tuple[bool, bool]:
-        return self.book.is_unread(gap.key), not self.book.looks_bad(gap.key)
+    def _turn(self, gap: Gap) -> tuple[bool, bool, datetime]:
+        return self.book.is_unread(gap.key), not self.book.looks_bad(gap.key), gap.start
 
     def _is_alike(self, gap: Gap) -> tuple[object, ...]:
         """What gaps of a server that are read together have in common."""
@@ -238,9 +240,15 @@ def _together(gaps: Iterable[Gap], alike: Callable[[Gap], tuple[object, ...]]) -
 
 
 def _fits(read: Sequence[Gap], gap: Gap) -> bool:
-    start, end = min(gap.start, *(item.start for item in read)), max(gap.end, *(item.end for item in read))
-    ticks = (end - start) / gap.interval + 1
-    return len(read) < MOST_GAPS_TOGETHER and ticks * (len(read) + 1) <= MOST_TICKS_TOGETHER
+    ticks = _ticks([*read, gap])
+    added = ticks - _ticks(read)
+    return len(read) < MOST_GAPS_TOGETHER and ticks <= MOST_TICKS_TOGETHER and added <= MOST_FOR_OTHERS * _ticks([gap])
+
+
+def _ticks(gaps: Sequence[Gap]) -> float:
+    """Of all of them, where they are read together."""
+    start, end = min(gap.start for gap in gaps), max(gap.end for gap in gaps)
+    return ((end - start) / gaps[0].interval + 1) * len(gaps)
 
 
 def _pieces(history: Mapping[str, Sequence[Reading]]) -> Iterator[dict[str, Sequence[Reading]]]:

@@ -345,6 +345,25 @@ def test_many_gaps_are_read_together_and_one_read_follows_the_other() -> None:
     virtual.run(main())
 
 
+def test_with_a_long_gap_short_ones_are_not_read() -> None:
+    """A read is as long for each of its rollouts as the longest gap in it."""
+    ages = [0, 30, 1, 32, 2, 34, 3]  # minutes
+
+    async def main() -> None:
+        made = scene(Server())
+        for number, age in enumerate(ages):
+            key = ("shop", f"ranker{number}")
+            made.book.want(key, question(key, rate("all"), since=START - timedelta(minutes=age)))
+        await made.run(1)
+        reads = made.servers.named("").ranges
+        assert [query.count("ranker") // 2 for query, *_ in reads] == [3, 4]
+        asked = sum((end - start) / TICK * query.count("ranker") / 2 for query, start, end in reads)
+        missing = sum(timedelta(minutes=age) / TICK for age in ages)
+        assert asked < 1.5 * missing
+
+    virtual.run(main())
+
+
 def test_a_history_that_cannot_be_read_together_is_read_alone() -> None:
     async def main() -> None:
         made = scene(Server(history_down=True))
