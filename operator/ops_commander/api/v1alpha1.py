@@ -284,11 +284,6 @@ class Step(Resource):
     def max_duration(self) -> timedelta:
         return (self.shadow or self.canary or self.full or FullStep()).max_duration
 
-    @property
-    def is_hold(self) -> bool:
-        """Whether its shortest time is all it has: it is left by an order, or by a plan that goes by its status."""
-        return self.min_duration >= self.max_duration
-
 
 class TestKind(StrEnum):
     INTEGRATION = "Integration"
@@ -700,6 +695,8 @@ class RiskPartStatus(Resource):
     name: Part
     value: float
     """In [0, 1]; 1 where it is missing."""
+    best: float | None = None
+    """The least that its interval allows, where it was measured in shadow."""
     weight: float
     """Its share of the sum."""
     source: RiskSource

@@ -17,6 +17,7 @@ from ops_commander.core.tally import NOTHING, Arm, Tally
 
 CATCHING_UP = "CatchingUp"
 NO_EVIDENCE = frozenset({"NoData", "StaleData"})
+NOT_KNOWN = NO_EVIDENCE | {CATCHING_UP}
 """Reasons that mean: nothing is known, not: too little is known."""
 
 SPLIT_ALPHA = 0.001
@@ -35,8 +36,10 @@ class Bench:
     stale_after: timedelta
     alpha: float = ALPHA
     baseline: BaselineStatus | None = None
-    weight: int | None = 0
-    """Percentage of live requests that the candidate was to have; None where that is not known."""
+    weight: int = 0
+    """Percentage of live requests that the candidate was to have."""
+    next_weight: int | None = None
+    """That of a split which the router may have by now."""
     mirror_percent: int = 0
     split_tolerance: float = 0.1
 
@@ -177,10 +180,13 @@ def _distrust(tally: Tally, bench: Bench) -> tuple[str, str] | None:
     if tally.contradicted:
         return "Overdispersed", "intervals of this step exclude each other: the value changed under way"
     mine, theirs = tally.split
-    if bench.weight is None or bench.weight in (0, 100) or not mine + theirs:
+    if bench.weight in (0, 100) or not mine + theirs:
         return None
-    share = bench.weight / 100
-    if allocation.log_e(mine, theirs, share, tolerance=bench.split_tolerance) < math.log(1 / SPLIT_ALPHA):
+    weights = (bench.weight, bench.weight if bench.next_weight is None else bench.next_weight)
+    share = min(max(mine / (mine + theirs), min(weights) / 100), max(weights) / 100)
+    if share in (0, 1) or allocation.log_e(mine, theirs, share, tolerance=bench.split_tolerance) < math.log(
+        1 / SPLIT_ALPHA
+    ):
         return None
     seen = f"{100 * mine / (mine + theirs):.3g}% of {mine + theirs:.0f} requests reached the candidate"
     return "RoutingMismatch", f"{seen}, {bench.weight}% were to"
@@ -220,7 +226,7 @@ def _demand_limited(objective: Objective, offered: float, text: str) -> _Ruling:
 
 def _offered(tally: Tally, bench: Bench) -> float | None:
     """Requests per second that the candidate was offered; None where the counters cannot tell."""
-    if not tally.seconds or bench.weight is None:
+    if not tally.seconds:
         return None
     mine, theirs = tally.split
     if bench.mirror_percent:

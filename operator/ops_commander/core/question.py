@@ -11,6 +11,7 @@ from ops_commander.api.policy import Objective
 from ops_commander.api.v1alpha1 import BaselineStatus
 from ops_commander.core import names
 from ops_commander.core.counters import LEAD_IN
+from ops_commander.core.plans.naming import OWN_STEPS
 from ops_commander.core.samples import Owner, tick_at_or_after
 from ops_commander.core.snapshot import Snapshot
 from ops_commander.core.trial import Trial
@@ -28,7 +29,7 @@ class Question:
     warm_up: timedelta = timedelta(0)
     baselines: Mapping[str, BaselineStatus] = field(default_factory=dict)
     dwells_until: datetime | None = None
-    """Before this nothing depends on evidence but a revert by what is asked of Prometheus."""
+    """Before this a pass does not let the step be left."""
 
     def origin(self, interval: timedelta) -> datetime:
         """The tick that holds the change of the split, and the one after it, do not count."""
@@ -80,7 +81,6 @@ def _dwells_until(snapshot: Snapshot) -> datetime | None:
     step, specs, policy = snapshot.status.step, snapshot.spec.steps, snapshot.policy
     if step is None or step.running_since is None or policy is None:
         return None
-    spec = specs[min(step.index, len(specs) - 1)]
-    if spec.is_hold or any(objective.risk for objective in policy.objectives):
+    if OWN_STEPS in snapshot.annotations or any(objective.risk for objective in policy.objectives):
         return None
-    return step.running_since + spec.min_duration
+    return step.running_since + specs[min(step.index, len(specs) - 1)].min_duration

@@ -68,6 +68,9 @@ def _status(parts: dict[Part, _Part], total: risk.Risk) -> RiskStatus:
             RiskPartStatus(
                 name=each.part,
                 value=float(risk.rounded(each.value)),
+                best=float(risk.rounded(parts[each.part].best))
+                if parts[each.part].source is RiskSource.SHADOW
+                else None,
                 weight=float(each.weight),
                 source=parts[each.part].source,
                 explanation=each.explanation,
@@ -205,11 +208,10 @@ def _live(worst: Measured, best: Decimal | None, row: ObjectiveStatus) -> _Part:
 
 
 def _as_before(sources: Sources, part: Part) -> _Part | None:
-    """Status has its worst value alone, and to be too much takes the best."""
     known = next((each for each in sources.before.parts if each.name is part), None) if sources.before else None
     if known is None or known.source is not RiskSource.SHADOW:
         return None
-    return _Part(Measured(risk.exact(known.value), known.explanation), risk.ZERO, RiskSource.SHADOW)
+    return _Part(Measured(risk.exact(known.value), known.explanation), risk.exact(known.best or 0.0), RiskSource.SHADOW)
 
 
 def _stated(measured: Measured) -> _Part:

@@ -38,8 +38,8 @@ LIVE_STATES = STEP_STATES | {StepState.HELD}
 
 CATCHES_UP_WITHIN = timedelta(seconds=60)
 """For so long after a start status says what the process before has said, while its evidence is being read again."""
-DEADLINES_REST_FOR = timedelta(minutes=10)
-"""After a start, at most, while that goes on."""
+DEADLINES_REST_FOR = timedelta(hours=1)
+"""While that goes on, at most: it takes so long for a thousand rollouts that have been in their step for hours."""
 
 PROMOTING = frozenset({StepState.SWITCHING, StepState.RETURNING})
 
@@ -127,11 +127,6 @@ class Situation:
         return traffic.candidate_weight if traffic else 0
 
     @property
-    def _judged_weight(self) -> int | None:
-        """That of the split which evidence is of: until the router has the next one, of the one before."""
-        return self.live_weight if self.state is not StepState.SHIFTING else self.snapshot.status.weight or None
-
-    @property
     def judged(self) -> list[Objective]:
         policy, kind = self.snapshot.policy, self.judged_kind
         if policy is None or kind is None:
@@ -174,14 +169,17 @@ class Situation:
     def _row(self, objective: Objective, alpha: float) -> ObjectiveStatus:
         if objective.run:
             return run_objectives.judge(objective, self._runs(objective), alpha)
-        traffic, policy = self.snapshot.status.traffic, self.snapshot.policy
+        traffic, policy, weight = self.snapshot.status.traffic, self.snapshot.policy, self.live_weight
         assert policy is not None
+        if self.state is StepState.SHIFTING:  # of the split before, as far as there was one, and maybe of the next
+            weight = self.snapshot.status.weight
         bench = objectives.Bench(
             now=self.now,
             stale_after=self.snapshot.stale_after,
             alpha=alpha,
             baseline=self.baselines.get(objective.name),
-            weight=self._judged_weight,
+            weight=weight,
+            next_weight=self.live_weight,
             mirror_percent=traffic.mirror_percent if traffic else 0,
             split_tolerance=policy.split_tolerance,
         )
@@ -216,17 +214,17 @@ class Situation:
     @property
     def is_catching_up(self) -> bool:
         """Whether this process has begun to look lately, and may yet find what the one before knew of the split."""
-        return self._has_begun_within(CATCHES_UP_WITHIN) and any(
-            row.reason in objectives.NO_EVIDENCE or row.reason == objectives.CATCHING_UP for row in self._without_error
-        )
+        is_unknown = any(row.reason in objectives.NOT_KNOWN for row in self._asked)
+        has_error = any(known.error for known in self.snapshot.evidence.values())
+        return self._has_begun_within(CATCHES_UP_WITHIN) and is_unknown and not has_error
 
-    @property
-    def is_reading_again(self) -> bool:
-        """Whether what the process before knew is still being read: no deadline passes judgement on that."""
-        return self.is_catching_up or (
-            self._has_begun_within(DEADLINES_REST_FOR)
-            and any(row.reason == objectives.CATCHING_UP for row in self._without_error)
-        )
+    def may_be_found_by_reading(self, deadline: datetime) -> bool:
+        """Whether what the process before knew may yet be read: so far a deadline passes no judgement on that."""
+        reasons = {row.reason for row in self._asked}
+        if self._has_begun_within(CATCHES_UP_WITHIN):
+            return not reasons.isdisjoint(objectives.NOT_KNOWN)
+        is_in_time = self.now < deadline + DEADLINES_REST_FOR and self._has_begun_within(DEADLINES_REST_FOR)
+        return is_in_time and objectives.CATCHING_UP in reasons
 
     def _has_begun_within(self, time: timedelta) -> bool:
         """Whether this process has begun to look so lately, and after the split of which there is evidence was live."""
@@ -234,14 +232,9 @@ class Situation:
         return begun is not None and since is not None and since <= begun and self.now < begun + time
 
     @property
-    def _without_error(self) -> list[ObjectiveStatus]:
-        """Rows of objectives that Prometheus has answered, or has yet to be asked for."""
-        known = self.snapshot.evidence
-        return [
-            row
-            for objective, row in self._with_rows
-            if objective.queries and (objective.name not in known or known[objective.name].error is None)
-        ]
+    def _asked(self) -> list[ObjectiveStatus]:
+        """Rows of what Prometheus is asked for."""
+        return [row for objective, row in self._with_rows if objective.queries]
 
     @property
     def _with_rows(self) -> list[tuple[Objective, ObjectiveStatus]]:

@@ -11,6 +11,7 @@ from ops_commander.api.v1alpha1 import (
     ModelRolloutStatus,
     ObjectiveStatus,
     Outcome,
+    Phase,
     RetiringStatus,
     Role,
     StepState,
@@ -284,9 +285,12 @@ def _end_text(situation: Situation) -> str | None:
 
 
 def _is_for_shadow_only(situation: Situation) -> bool:
-    """Whether nothing but a Medium risk keeps a running step from being left."""
-    rows = situation.undecided
-    return situation.state is StepState.RUNNING and bool(rows) and all(row.reason == SHADOW_ONLY for row in rows)
+    """Whether nothing but a Medium risk keeps a running step from being left; once a person is waited for, what is
+    not known for a while does not end that."""
+    rows, status = situation.undecided, situation.snapshot.status
+    awaited = status.phase is Phase.PAUSED and status.reason == SHADOW_ONLY
+    open_ = [row for row in rows if not (awaited and row.reason in objectives.NOT_KNOWN)]
+    return situation.state is StepState.RUNNING and bool(open_) and all(row.reason == SHADOW_ONLY for row in open_)
 
 
 def _overdue(situation: Situation) -> Change | None:
@@ -294,12 +298,12 @@ def _overdue(situation: Situation) -> Change | None:
     deadline, policy, step = _deadline(situation), situation.snapshot.policy, situation.step
     if deadline is None or step is None or situation.now < deadline or situation.snapshot.spec.paused:
         return None
-    if situation.is_reading_again:
-        return None
     undecided = situation.undecided
     if _is_for_shadow_only(situation):
         message = "; ".join(f"{row.name}: {row.message}" for row in undecided)
         return waiting(situation, "overdue", SHADOW_ONLY, message, next_="promote or abort", every=CHECK_AGAIN)
+    if situation.may_be_found_by_reading(deadline):
+        return None
     details = "; ".join(f"{row.name} {row.reason}: {row.message}" for row in undecided)
     details = details or ("policy cannot be read" if policy is None else _unfinished(step))
     message = f"{step.name} not proved within {format_duration(situation.step_spec.max_duration)}: {details}"

@@ -102,9 +102,9 @@ def worth_writing(old: ModelRolloutStatus, new: ModelRolloutStatus, situation: S
     """Whether a commit says something new: a change of state at once, mere numbers now and then.
 
     That evidence is being read again after a start is none: for a thousand rollouts it was written twice, and kept
-    those waiting that had to be reverted. A plan that holds a step goes by its verdict, and is told at once.
+    those waiting that had to be reverted.
     """
-    if situation.is_catching_up and not situation.step_spec.is_hold:
+    if situation.is_catching_up:
         return _without_verdicts(old) != _without_verdicts(new)
     if old == new:
         return False

@@ -188,8 +188,8 @@ class EvidenceBook:
     _cases: dict[Key, _Case] = field(default_factory=dict)
     _errors: dict[tuple[str, str], str] = field(default_factory=dict)
     """Why the latest answer to a query is missing, by server and query."""
-    _unread: dict[Key, str] = field(default_factory=dict)
-    """Why the history of a rollout could not be read."""
+    _unread: dict[Key, tuple[str, datetime]] = field(default_factory=dict)
+    """Why the history of a rollout could not be read, and up to which tick it was asked for then."""
     _sources: dict[Key, str] = field(default_factory=dict)
 
     def want(self, key: Key, question: Question | None, source: str = "") -> None:
@@ -315,8 +315,8 @@ class EvidenceBook:
 
     def not_filled(self, gap: Gap, error: str) -> bool:
         """History could not be read; whether that is news."""
-        known = self._unread.get(gap.key)
-        self._unread[gap.key] = error
+        known, _ = self._unread.get(gap.key, ("", None))
+        self._unread[gap.key] = error, gap.end
         return known != error
 
     def looks_bad(self, key: Key) -> bool:
@@ -324,9 +324,9 @@ class EvidenceBook:
         case = self._cases.get(key)
         return case is not None and case.looks_bad
 
-    def is_unread(self, key: Key) -> bool:
-        """Whether the latest try to read a rollout's history failed."""
-        return key in self._unread
+    def failed_at(self, key: Key) -> datetime | None:
+        """The tick up to which the latest try to read a rollout's history was made, if it failed."""
+        return self._unread[key][1] if key in self._unread else None
 
     def filled(self, gap: Gap, history: Mapping[str, Sequence[Reading]]) -> bool:
         """Put history, or a piece of it, in its place. False where the question has changed: it is not wanted now."""
@@ -371,7 +371,7 @@ class EvidenceBook:
         if followed.error:
             errors.append(followed.error)
         if key in self._unread:
-            errors.append(f"ticks before now could not be read: {self._unread[key]}")
+            errors.append(f"ticks before now could not be read: {self._unread[key][0]}")
         ahead = None if key in self._unread else followed.ahead
         return Evidence(
             tally=trial.tally,

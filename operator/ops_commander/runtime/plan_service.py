@@ -56,6 +56,7 @@ class PlanService:
 
     async def run(self) -> None:
         """Until cancelled."""
+        self._reconciler.begun = clock.now()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._relist())

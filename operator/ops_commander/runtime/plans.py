@@ -51,6 +51,8 @@ class PlanReconciler:
     may_act: Callable[[], bool]
     served: Served
     mlflow_url: str = ""
+    begun: datetime | None = None
+    """When this process became the one that acts."""
     _refused: dict[str, str] = field(default_factory=dict)
     """What was not taken, by marker of the action. After a restart it is tried once more, and refused again."""
 
@@ -86,7 +88,7 @@ class PlanReconciler:
         action = action_under_way(plan.spec, plan.status)
         marker = naming.marker(plan.uid, action.id if action else "")
         observed = replace(observed, refused=observed.refused or self._refusal(plan, action))
-        moment = Moment(plan, observed, self.clock(), self.mlflow_url)
+        moment = Moment(plan, observed, self.clock(), self.mlflow_url, self.begun)
         decision = decide(moment)
         await self._commit(plan, decision)
         self._report(plan, decision)

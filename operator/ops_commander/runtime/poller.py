@@ -30,8 +30,8 @@ MOST_READS_AT_ONCE = 2
 MOST_GAPS_TOGETHER = 16
 MOST_TICKS_TOGETHER = 2000
 """Ticks of all gaps that are read together: an answer stays a few megabytes."""
-MOST_FOR_OTHERS = 4
-"""Ticks that a gap may add to a read, for each one that it misses: each is read for as long as all of them together."""
+MOST_FOR_OTHERS = 2
+"""Ticks that are read, for each one that is missing: all are read for as long as the longest gap among them."""
 MOST_CONSIDERED = 4 * MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER
 """Gaps of a server among which those are looked for that can be read together."""
 
@@ -39,6 +39,8 @@ HEARD_AT_ONCE = 5
 """Rollouts of one answer that are counted before reverts of others get their turn."""
 
 TICKS_AT_ONCE = 8
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 LONG_ANSWER = 4000
 """Samples. A longer answer takes the interpreter for tenths of a second, in a thread beside all else: with its next
@@ -74,7 +76,7 @@ class Poller:
     """Samples of each latest answer."""
     _hearing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Answers are counted one after the other: what looks worst is known by all answers but the last."""
-    _asked: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    _asked: datetime = _NEVER
     """The latest tick that was asked for."""
 
     async def run(self) -> None:
@@ -138,12 +140,13 @@ class Poller:
             else:
                 self._behind[key] = gap
 
-    def _turn(self, gap: Gap) -> tuple[bool, bool, datetime]:
-        return self.book.is_unread(gap.key), not self.book.looks_bad(gap.key), gap.start
+    def _turn(self, gap: Gap) -> tuple[datetime, bool, timedelta]:
+        """The shortest first: many of them are read while a long one is."""
+        return self.book.failed_at(gap.key) or _NEVER, not self.book.looks_bad(gap.key), gap.end - gap.start
 
     def _is_alike(self, gap: Gap) -> tuple[object, ...]:
         """What gaps of a server that are read together have in common."""
-        alone = gap.key if self.book.is_unread(gap.key) else None
+        alone = gap.key if self.book.failed_at(gap.key) else None
         return gap.key[0], gap.question.queries, alone
 
     def _start(
@@ -241,8 +244,8 @@ def _together(gaps: Iterable[Gap], alike: Callable[[Gap], tuple[object, ...]]) -
 
 def _fits(read: Sequence[Gap], gap: Gap) -> bool:
     ticks = _ticks([*read, gap])
-    added = ticks - _ticks(read)
-    return len(read) < MOST_GAPS_TOGETHER and ticks <= MOST_TICKS_TOGETHER and added <= MOST_FOR_OTHERS * _ticks([gap])
+    missing = sum(_ticks([item]) for item in (*read, gap))
+    return len(read) < MOST_GAPS_TOGETHER and ticks <= min(MOST_TICKS_TOGETHER, MOST_FOR_OTHERS * missing)
 
 
 def _ticks(gaps: Sequence[Gap]) -> float:

@@ -316,8 +316,20 @@ def test_whoever_waits_for_a_person_still_does_after_the_operator_was_away() -> 
     world.run(600)
     assert world.status.reason == "ShadowOnly"
 
+    commits = world.commits
+
     world.kill()
-    world.run(120)
+    world.run(40)
+
+    assert (world.status.phase, world.status.reason, world.commits) == (Phase.PAUSED, "ShadowOnly", commits)
+
+
+def test_whoever_waits_for_a_person_still_does_while_prometheus_is_away() -> None:
+    world = risky(trying(schema_drift=0.5, dependency_mismatch=0.5, **STATED))
+    world.run(600)
+
+    world.metrics_up = False
+    world.run(300)
 
     assert (world.status.phase, world.status.reason) == (Phase.PAUSED, "ShadowOnly")
 

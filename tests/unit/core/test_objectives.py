@@ -454,10 +454,11 @@ def test_another_split_blocks_a_relative_breach_but_no_absolute_one() -> None:
     assert judged(ERRORS, tally(mine, theirs), weight=5).verdict is Verdict.FAIL
 
 
-def test_while_another_split_is_on_its_way_the_old_one_is_not_held_against_it() -> None:
+def test_while_another_split_is_on_its_way_any_between_them_is_believed() -> None:
     relative = ratio_tally(share(4000, 20_000), share(80, 80_000))
 
-    assert judged(RATIO, relative, weight=None).verdict is Verdict.FAIL
+    assert judged(RATIO, relative, weight=5, next_weight=50).verdict is Verdict.FAIL
+    assert judged(RATIO, relative, weight=5, next_weight=10).reason == "RoutingMismatch"
 
 
 @pytest.mark.parametrize(("tolerance", "reason"), [(0.1, "RoutingMismatch"), (0.6, "Met"), (0.0, "RoutingMismatch")])

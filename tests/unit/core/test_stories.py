@@ -14,6 +14,7 @@ from ops_commander.api.conditions import ConditionType
 from ops_commander.api.v1alpha1 import ModelRolloutStatus, Outcome, Phase, StepState, Verdict
 from ops_commander.core import names
 from ops_commander.core.decide import PRESSING, is_pressing
+from ops_commander.core.plans.naming import OWN_STEPS
 from ops_commander.core.question import question_of
 from ops_commander.core.situation import CATCHES_UP_WITHIN, Situation
 from ops_commander.core.snapshot import Check
@@ -298,26 +299,17 @@ def test_evidence_that_a_new_process_cannot_find_is_told_after_a_minute() -> Non
     assert CATCHES_UP_WITHIN <= world.now - world.observing_since <= CATCHES_UP_WITHIN + TICK
 
 
-def test_a_plan_that_holds_a_step_is_told_at_once() -> None:
-    """It takes a pass for its own, and must not take that of a process which is gone."""
-    world = rollout().steps(canary(5, least="600s", most="600s"), full()).at("canary 5%").run(120)
-    assert world.status.verdict is Verdict.PASS
-    world.series_exist = False
-    world.kill()
-
-    world.run_until(lambda: world.status.verdict is Verdict.INCONCLUSIVE, 10)
-
-
 @pytest.mark.parametrize(
-    ("least", "policy", "dwells"),
+    ("policy", "annotation", "dwells"),
     [
-        pytest.param("300s", {}, True, id="a pass leads nowhere before"),
-        pytest.param("600s", {}, False, id="a plan that holds the step waits for it"),
-        pytest.param("300s", {"objectives": [ERRORS, RISK]}, False, id="a risk is breached without any answer"),
+        pytest.param({}, "any", True, id="a pass leads nowhere before"),
+        pytest.param({}, OWN_STEPS, False, id="a plan that holds the step waits for it"),
+        pytest.param({"objectives": [ERRORS, RISK]}, "any", False, id="a risk is breached without any answer"),
     ],
 )
-def test_until_when_a_verdict_may_be_late(least: str, policy: dict[str, Any], dwells: bool) -> None:
-    world = rollout().steps(canary(5, least=least, most="600s"), full()).policy(**policy).at("canary 5%")
+def test_until_when_a_verdict_may_be_late(policy: dict[str, Any], annotation: str, dwells: bool) -> None:
+    world = rollout().steps(canary(5, least="300s", most="600s"), full()).policy(**policy).at("canary 5%")
+    world.annotate(annotation, "{}")
     question = question_of(world.snapshot())
 
     assert question is not None and world.step is not None and world.step.running_since is not None
@@ -337,11 +329,28 @@ def test_what_a_new_process_cannot_steer_is_told_at_once() -> None:
     world.run_until(is_told, 10)
 
 
-def test_a_deadline_that_passes_while_the_operator_is_away_waits_for_what_it_reads() -> None:
-    world = rollout().steps(canary(5, least="60s", most="90s"), full()).at("canary 5%").run(40)
-
+@pytest.mark.parametrize("down_for", [3.0, 40.0])
+def test_a_deadline_that_passes_before_all_is_read_again_waits_for_it(down_for: float) -> None:
+    """Also where Prometheus comes back later than the operator."""
+    builder = rollout().steps(canary(5, least="60s", most="90s"), full()).policy(holdAfter="600s")
+    world = builder.at("canary 5%").run(50)
+    world.metrics_up = False
     world.kill(down_for=60)
+    world.run(60 + down_for)
+    world.metrics_up = True
+
     world.run_until(lambda: is_running(world, "full"), 100)
+
+
+def test_a_deadline_does_not_wait_for_what_cannot_be_read() -> None:
+    world = rollout().steps(canary(5, least="60s", most="90s"), full()).policy(holdAfter="600s").at("canary 5%").run(50)
+    world.metrics_up = False
+    world.kill(down_for=60)
+
+    world.run_until(lambda: world.state is StepState.REVERTING, 200)
+
+    assert CATCHES_UP_WITHIN <= world.now - world.observing_since <= CATCHES_UP_WITHIN + TICK
+    assert world.status.rollback is not None and world.status.rollback.reason == "DeadlineInconclusive"
 
 
 # --- Breaches -------------------------------------------------------------------------------------------
@@ -388,8 +397,9 @@ def test_what_is_worse_than_stable_reverts_while_the_router_is_late_with_the_nex
     assert world.status.rollback is not None and world.status.rollback.objective == "error-ratio"
 
 
-@pytest.mark.parametrize(("confirmed", "is_odd"), [(5, False), (20, True)])
-def test_until_the_next_split_is_live_evidence_is_held_against_the_one_before(confirmed: int, is_odd: bool) -> None:
+@pytest.mark.parametrize(("confirmed", "is_odd"), [(5, False), (1, False), (20, True)])
+def test_until_the_next_split_is_live_evidence_may_be_of_both(confirmed: int, is_odd: bool) -> None:
+    """What was seen is 5 %, and 50 % are on their way."""
     world = rollout().steps(canary(5, least="60s", most="120s"), canary(50), full()).at("canary 5%").run(50)
     world.set_gateway(up=False)
     world.run_until(lambda: world.state is StepState.SHIFTING)

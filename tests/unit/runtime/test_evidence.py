@@ -514,10 +514,10 @@ def test_history_that_cannot_be_read_is_told_once_and_shown_until_it_can() -> No
     (gap,) = made.gaps(START + at(ORIGIN))
 
     assert [made.not_filled(gap, "refused"), made.not_filled(gap, "refused")] == [True, False]
-    assert made.is_unread(SHOP) and not made.is_unread(BANK)
+    assert (made.failed_at(SHOP), made.failed_at(BANK)) == (gap.end, None)
     assert of(made).error == "ticks before now could not be read: refused"
     fill(made, ORIGIN, nothing)
-    assert of(made).error is None and not made.is_unread(SHOP)
+    assert of(made).error is None and made.failed_at(SHOP) is None
 
 
 def test_errors_of_another_server_are_not_ours() -> None:

@@ -70,6 +70,8 @@ class Server:
     """Since when every request fails."""
     down_between: tuple[float, float] = (-1.0, -1.0)
     history_down: bool = False
+    unreadable: str = "nothing"
+    """History of what has this in its name is refused."""
     ranges_take: float = 0.01
     asked: list[tuple[str, float, datetime]] = field(default_factory=list)
     """Query, when it was asked, for which tick."""
@@ -96,7 +98,7 @@ class Server:
     async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]:
         self.ranges.append((promql, start, end))
         await asyncio.sleep(self.ranges_take)
-        if self.history_down:
+        if self.history_down or self.unreadable in promql:
             raise QueryError(DOWN)
         query = promql.partition("{")[0]
         return [self.reading(query, start + step * number) for number in range((end - start) // step + 1)]
@@ -356,7 +358,7 @@ def test_with_a_long_gap_short_ones_are_not_read() -> None:
             made.book.want(key, question(key, rate("all"), since=START - timedelta(minutes=age)))
         await made.run(1)
         reads = made.servers.named("").ranges
-        assert [query.count("ranker") // 2 for query, *_ in reads] == [3, 4]
+        assert [query.count("ranker") // 2 for query, *_ in reads] == [4, 3]
         asked = sum((end - start) / TICK * query.count("ranker") / 2 for query, start, end in reads)
         missing = sum(timedelta(minutes=age) / TICK for age in ages)
         assert asked < 1.5 * missing
@@ -371,6 +373,23 @@ def test_a_history_that_cannot_be_read_together_is_read_alone() -> None:
             made.book.want(key, question(key, rate("all")))
         await made.run(7)
         assert [query.count("|") for query, *_ in made.servers.named("").ranges] == [3, 1, 1]
+
+    virtual.run(main())
+
+
+def test_what_can_never_be_read_keeps_nothing_from_being_tried_again() -> None:
+    server = Server(history_down=True, unreadable="broken")
+    broken = [("shop", f"broken{number}") for number in range(MOST_READS_AT_ONCE)]
+    others = [("shop", f"ranker{number}") for number in range(4)]
+
+    async def main() -> None:
+        made = scene(server)
+        for number, key in enumerate([*broken, *others]):
+            made.book.want(key, question(key, rate("all"), since=START - timedelta(minutes=number)))
+        asyncio.get_running_loop().call_at(30, setattr, server, "history_down", False)
+        await made.run(30 + 4 * TICK.total_seconds())
+        unread = {gap.key for gap in made.book.gaps(virtual.wall_clock())}
+        assert unread == {*broken}
 
     virtual.run(main())
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final
 
 from ops_commander.api.action_plan import Action, ActionState, ActionStatus, Deploy, ObjectReference
 from ops_commander.api.fields import format_duration
 from ops_commander.api.v1alpha1 import ObjectiveStatus, Outcome, StepState, Verdict
 from ops_commander.core import names
+from ops_commander.core.objectives import CATCHING_UP
 from ops_commander.core.plans import criteria, naming, rollouts, steps
 from ops_commander.core.plans.observed import AbortRollout, ApplyRollout, Moment, RolloutView
 from ops_commander.core.plans.rollouts import CannotDeploy, Steps
 from ops_commander.core.plans.steps import Step, conclude, failed, judged, unmet, waiting, with_evidence
+from ops_commander.core.situation import CATCHES_UP_WITHIN, DEADLINES_REST_FOR
+
+FOUND_AGAIN_WITHIN: Final = CATCHES_UP_WITHIN + timedelta(seconds=15)
+"""Of a start; by then a rollout has been looked at whose evidence is not yet known."""
 
 _GIVING_UP: Final = "Reverting"
 """Reason of a row whose deployment was ordered back: it does not come to another end any more."""
@@ -113,6 +119,8 @@ def _late(action: Action, row: ActionStatus, view: RolloutView, wanted: Steps, m
         limit, since = wanted.max_duration, (step.reached_at or step.running_since) if is_held else None
     if since is None or moment.now < since + limit:
         return None
+    if action.timeout is None and _is_reading_again(view, moment):
+        return None
     missing = unmet(row)
     why = f"{missing[0].expression} ({missing[0].values})" if missing else view.status.message or view.status.phase
     return f"{steps.too_late(limit)}: {why}"
@@ -150,8 +158,17 @@ def _is_proved(view: RolloutView, wanted: Steps, moment: Moment) -> bool:
         return False
     if step.index != wanted.hold or step.name != wanted.label:
         return step.index > wanted.hold
-    dwelled = moment.now >= step.running_since + wanted.min_duration
+    dwelled = moment.now >= step.running_since + wanted.min_duration and not _is_reading_again(view, moment)
     return step.state is StepState.RUNNING and dwelled and view.status.verdict is Verdict.PASS
+
+
+def _is_reading_again(view: RolloutView, moment: Moment) -> bool:
+    """Whether status may say of the step what a process has found that is gone, or what it has lost with it."""
+    step, begun = view.status.step, moment.begun
+    if step is None or step.running_since is None or begun is None or step.running_since > begun:
+        return False
+    is_unread = any(row.reason == CATCHING_UP for row in view.status.objectives)
+    return moment.now < begun + (DEADLINES_REST_FOR if is_unread else FOUND_AGAIN_WITHIN)
 
 
 def _metrics(view: RolloutView) -> Iterator[tuple[str, float]]:

@@ -193,3 +193,5 @@ class Moment:
     now: datetime
     mlflow_url: str = ""
     """As Jobs reach it."""
+    begun: datetime | None = None
+    """When this process began to look: what status says of evidence may be of the one before."""

@@ -152,6 +152,8 @@ class World:
     spec: ActionPlanSpec
     programs: dict[str, Program] = field(default_factory=dict)
     now: datetime = START
+    begun: datetime | None = None
+    """When the process began."""
     kill_at: set[int] = field(default_factory=set)
     status: ActionPlanStatus = field(default_factory=ActionPlanStatus)
     rollouts: dict[str, FakeRollout] = field(default_factory=dict)
@@ -221,7 +223,7 @@ class World:
         """One reconcile. Raises Killed where the process is to be killed."""
         self._programs_log()
         plan = self.view()
-        decision = decide(Moment(plan, self.observed(plan), self.now, "http://mlflow"))
+        decision = decide(Moment(plan, self.observed(plan), self.now, "http://mlflow", self.begun))
         if decision.status != plan.status:
             self._written()
             self.status = decision.status

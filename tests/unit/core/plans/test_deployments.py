@@ -13,6 +13,7 @@ from ops_commander.api.action_plan import ActionState, Deploy
 from ops_commander.api.v1alpha1 import ModelRolloutSpec, ObjectiveStatus, StepState, Verdict
 from ops_commander.core import names
 from ops_commander.core.plans import naming
+from ops_commander.core.plans.deploying import FOUND_AGAIN_WITHIN
 from ops_commander.core.plans.observed import PlanView, RolloutView
 from ops_commander.core.plans.rollouts import CannotDeploy, merged, own_steps, steps_for, wanted
 from tests.unit.core.plans.simulation import ROLLOUT, FakeRollout, World, action, serving, spec
@@ -158,6 +159,51 @@ def test_criteria_of_a_held_deployment_are_waited_for_and_then_it_is_reverted() 
     assert "p95_latency < 0.2 (p95_latency = 0.3)" in done.message
     deployment = rollout.status.deployment
     assert deployment and rollout.annotations[names.ABORT] == deployment.id
+
+
+def in_shadow() -> World:
+    """Held by a plan, with what was found of it before the process ended."""
+    it = world(deploying("A", "shadow"), rollout=serving())
+    while it.rollouts["ranker"].status.step is None:
+        it.step()
+        it.rollouts["ranker"].move(it.now)
+    it.now += timedelta(seconds=50)
+    it.rollouts["ranker"].move(it.now)
+    it.step()
+    assert it.rollouts["ranker"].status.verdict is Verdict.PASS
+    it.begun = it.now
+    return it
+
+
+def test_a_pass_of_a_process_that_is_gone_is_not_believed_before_the_next_one_has_looked() -> None:
+    it = in_shadow()
+    assert it.begun is not None
+    it.now = it.begun + timedelta(seconds=20)  # the shortest time is over by now
+    it.step()
+    assert it.states()["A"] is ActionState.RUNNING
+
+    it.now = it.begun + FOUND_AGAIN_WITHIN
+    it.step()
+
+    assert it.status.actions[0].message == "held in shadow: objectives met for 1m"
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_late"), [("CatchingUp", False), ("Straddles", True)], ids=["still being read", "known"]
+)
+def test_a_deadline_does_not_pass_while_a_new_process_reads_what_the_one_before_knew(
+    reason: str, is_late: bool
+) -> None:
+    it = in_shadow()
+    rollout = it.rollouts["ranker"]
+    row = ObjectiveStatus(name="errors", verdict=Verdict.INCONCLUSIVE, reason=reason, target="", message="", query="")
+    changes = {"verdict": Verdict.INCONCLUSIVE, "objectives": [row]}
+    rollout.status = rollout.status.model_copy(update=changes)
+    it.now += timedelta(minutes=11)  # of ten that it has
+
+    it.step()
+
+    assert (names.ABORT in rollout.annotations) is is_late
 
 
 def test_cancel_reverts_a_deployment_under_way_and_leaves_one_that_has_ended() -> None:
