@@ -72,6 +72,8 @@ class Poller:
     """Rollouts whose gaps are being read, by the name of the read."""
     _behind: dict[Key, Gap] = field(default_factory=dict)
     """What was missing at the latest tick, and after the reads since then."""
+    _tried: set[Key] = field(default_factory=set)
+    """Could not be read since the latest tick, and are tried again with the next one."""
     _sizes: dict[tuple[str, str], int] = field(default_factory=dict)
     """Samples of each latest answer."""
     _hearing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -86,11 +88,15 @@ class Poller:
                 now = self.clock()
                 asked = tick_at_or_before(now - ASK_AFTER, self.book.interval)
                 self.tick(asked)
-                due = asked + self.book.interval + ASK_AFTER
-                await asyncio.sleep(max(0.001, (due - self.clock()).total_seconds()))
+                await self._until(asked + ASK_AFTER + self.book.interval / 2)
+                self._read_more()
+                await self._until(asked + ASK_AFTER + self.book.interval)
         finally:
             for task in list(self._running.values()):
                 task.cancel()
+
+    async def _until(self, moment: datetime) -> None:
+        await asyncio.sleep(max(0.001, (moment - self.clock()).total_seconds()))
 
     def tick(self, at: datetime) -> None:
         """Start each wanted query that is not still being answered, and read what was missed before."""
@@ -113,23 +119,31 @@ class Poller:
     def _read_gaps(self, at: datetime) -> None:
         self._asked = at
         self._behind = {gap.key: gap for gap in self.book.gaps(at)}
+        self._tried.clear()
         self._read_more()
 
     def _read_more(self) -> None:
         """Those that look bad come first, those that could not be read before come last and alone, and no server's keep
         those of another from being read."""
         busy = Counter(self.book.source(keys[0]) for keys in self._filling.values())
-        being_filled = {key for keys in self._filling.values() for key in keys}
+        being_filled = {key for keys in self._filling.values() for key in keys} | self._tried
         first: dict[str, list[Gap]] = {}
         for gap in sorted((gap for key, gap in self._behind.items() if key not in being_filled), key=self._turn):
             of_server = first.setdefault(self.book.source(gap.key), [])
             if len(of_server) < MOST_CONSIDERED and self.book.wants(gap):
                 of_server.append(gap)
         for server, waiting in first.items():
+            if self._is_waiting_for_answers(server):
+                continue
             for gaps in islice(_together(waiting, self._is_alike), max(0, MOST_READS_AT_ONCE - busy[server])):
                 name = ("gap", gaps[0].key)
                 self._filling[name] = [gap.key for gap in gaps]
                 self._start(name, self._fill(gaps))
+
+    def _is_waiting_for_answers(self, server: str) -> bool:
+        """For half an interval they go first: a tick that is missed while history is read is history, too."""
+        in_time = self.clock() < self._asked + ASK_AFTER + self.book.interval / 2
+        return in_time and any(what == "query" and asked[0] == server for what, asked in self._running)
 
     def _look_again(self, keys: Iterable[Key]) -> None:
         """What these still lack, up to the same tick; to ask all for it after each read took a fifth of a process."""
@@ -164,6 +178,8 @@ class Poller:
     def _finished(self, name: tuple[str, tuple[str, str]], task: asyncio.Task[bool | None]) -> None:
         del self._running[name]
         keys = self._filling.pop(name, [])
+        if name[0] == "query" and not task.cancelled():
+            self._read_more()
         if not task.cancelled() and task.exception() is None and task.result():
             self._look_again(keys)
             self._read_more()  # what fails is tried again with the next tick
@@ -214,6 +230,7 @@ class Poller:
             found = await self.history.read(source, question.queries, owners, start, end)
         except QueryError as error:
             metrics.query_errors.inc()
+            self._tried.update(gap.key for gap in gaps)
             news = [self.book.not_filled(gap, str(error)) for gap in gaps]
             if any(news):
                 log.warning("ticks since %s not read: %s", f"{start:%H:%M:%S}", error)

@@ -78,6 +78,7 @@ class Server:
     forms: list[str] = field(default_factory=list)
     """Queries as they were put."""
     ranges: list[tuple[str, datetime, datetime]] = field(default_factory=list)
+    read_at: list[float] = field(default_factory=list)
     under_way: Counter[str] = field(default_factory=Counter)
     labels: PodLabels = DEFAULT_LABELS
 
@@ -97,6 +98,7 @@ class Server:
 
     async def query_range(self, promql: str, start: datetime, end: datetime, step: timedelta) -> list[Reading]:
         self.ranges.append((promql, start, end))
+        self.read_at.append(virtual.elapsed())
         await asyncio.sleep(self.ranges_take)
         if self.history_down or self.unreadable in promql:
             raise QueryError(DOWN)
@@ -373,6 +375,29 @@ def test_a_history_that_cannot_be_read_together_is_read_alone() -> None:
             made.book.want(key, question(key, rate("all")))
         await made.run(7)
         assert [query.count("|") for query, *_ in made.servers.named("").ranges] == [3, 1, 1]
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    ("takes", "begins"),
+    [
+        pytest.param(2.0, SOON + 2.0, id="until they are there"),
+        pytest.param(60.0, 0.25 + TICK.total_seconds() / 2, id="but not for longer than half an interval"),
+    ],
+)
+def test_history_is_not_read_while_a_tick_is_answered(takes: float, begins: float) -> None:
+    """Else the next tick is late as well, and is history in its turn."""
+
+    async def main() -> None:
+        made = scene(Server(delays={"all": takes}))
+        for number in range(2 * MOST_READS_AT_ONCE * MOST_GAPS_TOGETHER):
+            key = ("shop", f"ranker{number}")
+            made.book.want(key, question(key, rate("all")))
+        await made.run(14)
+        read_at = made.servers.named("").read_at
+        assert len(read_at) == 2 * MOST_READS_AT_ONCE
+        assert min(read_at) == pytest.approx(begins, abs=0.02)
 
     virtual.run(main())
 
