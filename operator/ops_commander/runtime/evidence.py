@@ -189,7 +189,7 @@ class EvidenceBook:
     _errors: dict[tuple[str, str], str] = field(default_factory=dict)
     """Why the latest answer to a query is missing, by server and query."""
     _unread: dict[Key, tuple[str, datetime]] = field(default_factory=dict)
-    """Why the history of a rollout could not be read, and up to which tick it was asked for then."""
+    """Why the history of a rollout could not be read, and which tick was the latest then."""
     _sources: dict[Key, str] = field(default_factory=dict)
 
     def want(self, key: Key, question: Question | None, source: str = "") -> None:
@@ -313,10 +313,10 @@ class EvidenceBook:
         case = self._cases.get(gap.key)
         return case is not None and case.question.is_about_the_split_of(gap.question)
 
-    def not_filled(self, gap: Gap, error: str) -> bool:
-        """History could not be read; whether that is news."""
+    def not_filled(self, gap: Gap, error: str, asked: datetime) -> bool:
+        """History could not be read after that tick was asked for; whether that is news."""
         known, _ = self._unread.get(gap.key, ("", None))
-        self._unread[gap.key] = error, gap.end
+        self._unread[gap.key] = error, asked
         return known != error
 
     def looks_bad(self, key: Key) -> bool:
@@ -325,7 +325,7 @@ class EvidenceBook:
         return case is not None and case.looks_bad
 
     def failed_at(self, key: Key) -> datetime | None:
-        """The tick up to which the latest try to read a rollout's history was made, if it failed."""
+        """The tick at which the latest try to read a rollout's history was made, if it failed."""
         return self._unread[key][1] if key in self._unread else None
 
     def filled(self, gap: Gap, history: Mapping[str, Sequence[Reading]]) -> bool:

@@ -127,15 +127,19 @@ class Poller:
         those of another from being read."""
         busy = Counter(self.book.source(keys[0]) for keys in self._filling.values())
         being_filled = {key for keys in self._filling.values() for key in keys} | self._tried
-        first: dict[str, list[Gap]] = {}
+        first: dict[str, list[Gap]] = {
+            server: []
+            for server in dict.fromkeys(map(self.book.source, self._behind))
+            if busy[server] < MOST_READS_AT_ONCE and not self._is_waiting_for_answers(server)
+        }
+        if not first:
+            return
         for gap in sorted((gap for key, gap in self._behind.items() if key not in being_filled), key=self._turn):
-            of_server = first.setdefault(self.book.source(gap.key), [])
-            if len(of_server) < MOST_CONSIDERED and self.book.wants(gap):
+            of_server = first.get(self.book.source(gap.key))
+            if of_server is not None and len(of_server) < MOST_CONSIDERED and self.book.wants(gap):
                 of_server.append(gap)
         for server, waiting in first.items():
-            if self._is_waiting_for_answers(server):
-                continue
-            for gaps in islice(_together(waiting, self._is_alike), max(0, MOST_READS_AT_ONCE - busy[server])):
+            for gaps in islice(_together(waiting, self._is_alike), MOST_READS_AT_ONCE - busy[server]):
                 name = ("gap", gaps[0].key)
                 self._filling[name] = [gap.key for gap in gaps]
                 self._start(name, self._fill(gaps))
@@ -231,7 +235,7 @@ class Poller:
         except QueryError as error:
             metrics.query_errors.inc()
             self._tried.update(gap.key for gap in gaps)
-            news = [self.book.not_filled(gap, str(error)) for gap in gaps]
+            news = [self.book.not_filled(gap, str(error), self._asked) for gap in gaps]
             if any(news):
                 log.warning("ticks since %s not read: %s", f"{start:%H:%M:%S}", error)
             return False

@@ -211,7 +211,7 @@ def test_what_is_good_so_far_proves_nothing_while_the_history_is_being_read_and_
     row = judge(ERRORS, of(made), Bench(now, timedelta(seconds=60)))
     assert (row.verdict, row.reason) == (Verdict.INCONCLUSIVE, "CatchingUp")
 
-    made.not_filled(next(made.gaps(now)), "refused")
+    made.not_filled(next(made.gaps(now)), "refused", now)
     row = judge(ERRORS, of(made), Bench(now, timedelta(seconds=60)))
     assert row.reason == "NoData" and "refused" in row.message
 
@@ -513,7 +513,7 @@ def test_history_that_cannot_be_read_is_told_once_and_shown_until_it_can() -> No
     made = book(ERRORS)
     (gap,) = made.gaps(START + at(ORIGIN))
 
-    assert [made.not_filled(gap, "refused"), made.not_filled(gap, "refused")] == [True, False]
+    assert [made.not_filled(gap, "refused", START), made.not_filled(gap, "refused", gap.end)] == [True, False]
     assert (made.failed_at(SHOP), made.failed_at(BANK)) == (gap.end, None)
     assert of(made).error == "ticks before now could not be read: refused"
     fill(made, ORIGIN, nothing)

@@ -10,6 +10,7 @@ from ops_commander.api.action_plan import Action, ActionState, ActionStatus, Dep
 from ops_commander.api.fields import format_duration
 from ops_commander.api.v1alpha1 import ObjectiveStatus, Outcome, StepState, Verdict
 from ops_commander.core import names
+from ops_commander.core.changes import EVIDENCE_WAKES
 from ops_commander.core.objectives import CATCHING_UP
 from ops_commander.core.plans import criteria, naming, rollouts, steps
 from ops_commander.core.plans.observed import AbortRollout, ApplyRollout, Moment, RolloutView
@@ -17,8 +18,8 @@ from ops_commander.core.plans.rollouts import CannotDeploy, Steps
 from ops_commander.core.plans.steps import Step, conclude, failed, judged, unmet, waiting, with_evidence
 from ops_commander.core.situation import CATCHES_UP_WITHIN, DEADLINES_REST_FOR
 
-FOUND_AGAIN_WITHIN: Final = CATCHES_UP_WITHIN + timedelta(seconds=15)
-"""Of a start; by then a rollout has been looked at whose evidence is not yet known."""
+FOUND_AGAIN_WITHIN: Final = CATCHES_UP_WITHIN + EVIDENCE_WAKES + timedelta(seconds=15)
+"""Of a start; by then a rollout whose evidence is not yet known has been looked at, and says so."""
 
 _GIVING_UP: Final = "Reverting"
 """Reason of a row whose deployment was ordered back: it does not come to another end any more."""
