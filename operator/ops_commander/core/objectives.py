@@ -184,9 +184,9 @@ def _distrust(tally: Tally, bench: Bench) -> tuple[str, str] | None:
         return None
     weights = (bench.weight, bench.weight if bench.next_weight is None else bench.next_weight)
     share = min(max(mine / (mine + theirs), min(weights) / 100), max(weights) / 100)
-    if share in (0, 1) or allocation.log_e(mine, theirs, share, tolerance=bench.split_tolerance) < math.log(
-        1 / SPLIT_ALPHA
-    ):
+    if share in (0, 1):
+        return None
+    if allocation.log_e(mine, theirs, share, tolerance=bench.split_tolerance) < math.log(1 / SPLIT_ALPHA):
         return None
     seen = f"{100 * mine / (mine + theirs):.3g}% of {mine + theirs:.0f} requests reached the candidate"
     return "RoutingMismatch", f"{seen}, {bench.weight}% were to"

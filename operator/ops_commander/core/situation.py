@@ -214,9 +214,11 @@ class Situation:
     @property
     def is_catching_up(self) -> bool:
         """Whether this process has begun to look lately, and may yet find what the one before knew of the split."""
-        is_unknown = any(row.reason in objectives.NOT_KNOWN for row in self._asked)
-        has_error = any(known.error for known in self.snapshot.evidence.values())
-        return self._has_begun_within(CATCHES_UP_WITHIN) and is_unknown and not has_error
+        if not self._has_begun_within(CATCHES_UP_WITHIN) or any(
+            known.error for known in self.snapshot.evidence.values()
+        ):
+            return False
+        return any(row.reason in objectives.NOT_KNOWN for row in self._asked)
 
     def may_be_found_by_reading(self, deadline: datetime) -> bool:
         """Whether what the process before knew may yet be read: so far a deadline passes no judgement on that."""

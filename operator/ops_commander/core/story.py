@@ -143,13 +143,14 @@ def _without_numbers(status: ModelRolloutStatus) -> ModelRolloutStatus:
 
 def _without_verdicts(status: ModelRolloutStatus) -> ModelRolloutStatus:
     """Without what is said of evidence, and of what follows from it."""
+    without = _without_numbers(status)
     quiet: dict[str, object] = dict.fromkeys(("verdict", "reason", "message", "next", "risk"))
     conditions = [
         item.model_copy(update={"reason": ""}) if item.type in _FOLLOW_THE_RULE else item
-        for item in _without_numbers(status).conditions
+        for item in without.conditions
         if item.type not in _FOLLOW_EVIDENCE
     ]
-    return _without_numbers(status).model_copy(
+    return without.model_copy(
         update={**quiet, **consensus.without_own_voices(status), "objectives": [], "conditions": conditions}
     )
 

@@ -126,7 +126,7 @@ class Poller:
         """Those that look bad come first, those that could not be read before come last and alone, and no server's keep
         those of another from being read."""
         busy = Counter(self.book.source(keys[0]) for keys in self._filling.values())
-        being_filled = {key for keys in self._filling.values() for key in keys} | self._tried
+        left_out = {key for keys in self._filling.values() for key in keys} | self._tried
         first: dict[str, list[Gap]] = {
             server: []
             for server in dict.fromkeys(map(self.book.source, self._behind))
@@ -134,7 +134,7 @@ class Poller:
         }
         if not first:
             return
-        for gap in sorted((gap for key, gap in self._behind.items() if key not in being_filled), key=self._turn):
+        for gap in sorted((gap for key, gap in self._behind.items() if key not in left_out), key=self._turn):
             of_server = first.get(self.book.source(gap.key))
             if of_server is not None and len(of_server) < MOST_CONSIDERED and self.book.wants(gap):
                 of_server.append(gap)
